@@ -1,1 +1,24 @@
-//! 
+//! The words of Berth as types: ids, names, hashes, times, states, meters, and the messages
+//! that roles exchange (`wire`).
+//!
+//! Knows: nothing but itself. No IO, no async, no clock, no randomness; compiles to WASM.
+//! A type with a private field exists only after its constructor checked it: parse at the door,
+//! then carry the proof.
+
+mod hash;
+mod id;
+mod meter;
+mod name;
+mod secret;
+mod state;
+mod text;
+mod time;
+pub mod wire;
+
+pub use self::hash::{CommitId, HashError, ImageHash, SourceHash};
+pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, ServerId, UserId};
+pub use self::meter::{Life, Meter, Reading};
+pub use self::name::{APPS_RESERVED, AppName, Email, Hostname, NameError, ProcessName, StackName};
+pub use self::secret::Secret;
+pub use self::state::{AppState, Cause, DeployState, InstanceState, Outcome, Reason, ReleaseNumber, Step, Wanted};
+pub use self::time::Time;

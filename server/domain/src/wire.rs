@@ -1,0 +1,405 @@
+//! What roles say to each other: HTTP/1.1 with JSON on unix sockets (between servers: TLS).
+//!
+//! The version stands in the path (`/v1/...`); a role speaks its own version and the one before.
+//! Unknown fields are ignored, so a field may be added; a changed meaning is a new version.
+//!
+//! | path | caller | body → answer |
+//! | --- | --- | --- |
+//! | coordinator `POST /v1/assignments` | runner | [`Ask`] → [`Assignments`], or 204 when nothing changed within `wait_ms` |
+//! | coordinator `POST /v1/report` | runner | [`RunnerReport`] → [`Committed`] |
+//! | coordinator `GET /v1/objects/KIND/HASH` | runner | → bytes (`sources`, `images`) |
+//! | coordinator `PUT /v1/objects/images/HASH` | runner | bytes → 204; the hash is checked while it is stored |
+//! | coordinator `POST /v1/routes` | balancer | [`Ask`] → [`Routes`], or 204 |
+//! | coordinator `POST /v1/counts` | balancer | [`BalancerReport`] → [`Committed`] |
+//! | logs `POST /v1/lines` | runner | [`Lines`] → 204 |
+//! | logs `GET /v1/stream?stream=S&after=C&limit=N[&follow=1]` | web, receiver, control | → a JSON [`LogLine`] a line; with `follow` it stays open (an empty line every 10 s); without `after`, the last N |
+//! | runner (a socket of its own: [`GitAsk`]) | receiver | descriptors by SCM_RIGHTS |
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AppId, AppName, CommitId, DeployId, Hostname, ImageHash, InstanceId, InstanceState, Life, Meter, ProcessName,
+    Reading, Reason, ReleaseNumber, ServerId, SourceHash, Time, Wanted,
+};
+
+/// Given by the leader, never by a database sequence; compared as (epoch, counter).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Revision {
+    pub epoch: i64,
+    pub counter: i64,
+}
+
+/// Which truth: `incarnation` is new at every restore of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Grows by one at each restore; a lower one than seen is refused.
+    pub incarnation: i64,
+    pub revision: Revision,
+}
+
+/// "What should be true on me now?" Answered at once if it differs from `seen`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Ask {
+    #[serde(default)]
+    pub seen: Option<Seen>,
+    /// How long the coordinator may hold the question; at most 30,000.
+    pub wait_ms: u64,
+}
+
+// ---- runner ---------------------------------------------------------------------------------
+
+/// All that a server should run. Absent means: should not run (and its last reading is owed).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignments {
+    pub server: ServerId,
+    pub seen: Seen,
+    pub instances: Vec<InstanceSpec>,
+    pub builds: Vec<BuildSpec>,
+    /// Images that must not be collected on this server: running ones and rollback targets.
+    pub images_kept: Vec<ImageHash>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceSpec {
+    pub id: InstanceId,
+    pub app: AppId,
+    pub app_name: AppName,
+    pub release: ReleaseNumber,
+    pub process: ProcessName,
+    /// Counts from 1: `web.1`.
+    pub index: u16,
+    /// `Run` and `Drain` run; `Stop` is ended (SIGTERM, `stop_timeout_ms`, SIGKILL).
+    pub wanted: Wanted,
+    pub image: ImageHash,
+    /// A line for the app's own shell in the sandbox.
+    pub command: String,
+    /// Without PORT, which the runner adds for `web`.
+    pub env: BTreeMap<String, String>,
+    pub uids: Uids,
+    pub address: Ipv4Addr,
+    /// What `$PORT` says to a `web`; others get none and are healthy when they run.
+    pub port: Option<u16>,
+    pub limits: Limits,
+    pub health: Health,
+    pub stop_timeout_ms: u64,
+}
+
+/// An app's two UIDs (and GIDs), for life and the same on every server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uids {
+    /// Container 0: an empty root.
+    pub root: u32,
+    /// Container 1000: the app.
+    pub app: u32,
+}
+
+impl Uids {
+    /// The pair of `app` in the range that begins at `base`: nothing is stored, and since an app's
+    /// id is never given twice, neither is a UID. `None` when the range is used up.
+    pub fn of(base: u32, app: AppId) -> Option<Self> {
+        let root = i64::from(base).checked_add(app.0.checked_mul(2)?)?;
+        let root = u32::try_from(root).ok().filter(|root| *root >= base && *root < u32::MAX - 2)?;
+        Some(Self { root, app: root + 1 })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub memory_bytes: u64,
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    pub pids: u32,
+    /// What the app may write into its own file system, which vanishes with the instance.
+    pub disk_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// A path that must answer below 400; `None`: a connect to the port is enough.
+    pub path: Option<String>,
+    pub start_timeout_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildSpec {
+    pub deploy: DeployId,
+    /// Of the deploy's build step: reports carry it, those of an older attempt are refused.
+    pub attempt: i32,
+    pub app: AppId,
+    pub app_name: AppName,
+    /// The deploy's number within its app.
+    pub number: i64,
+    pub source: SourceHash,
+    pub commit: CommitId,
+    /// A cache belongs to one app and one branch.
+    pub branch: String,
+    pub uids: Uids,
+    /// Of the build's own sandbox, apart from any instance's.
+    pub address: Ipv4Addr,
+    pub limits: Limits,
+    pub time_ms: u64,
+}
+
+/// What a build found out about an app; travels with the image's hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Process type → command line.
+    pub processes: BTreeMap<ProcessName, String>,
+    /// Default environment (PATH and the like); config vars win.
+    pub env: BTreeMap<String, String>,
+    pub buildpack: String,
+    pub stack: String,
+    /// Size of the squashfs file.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildReport {
+    pub deploy: DeployId,
+    pub attempt: i32,
+    pub state: BuildState,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum BuildState {
+    Running,
+    /// The image is in the object store.
+    Done {
+        image: ImageHash,
+        manifest: Manifest,
+    },
+    Failed {
+        reason: Reason,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceReport {
+    pub id: InstanceId,
+    pub state: InstanceState,
+    #[serde(default)]
+    pub reason: Option<Reason>,
+    /// How often it ended by itself.
+    pub restarts: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunnerReport {
+    /// Of the kernel: a new one means that all instances ended.
+    pub boot_id: String,
+    pub cores: u32,
+    /// What apps may use: the server's less the platform's reserve.
+    pub memory_bytes: u64,
+    /// What was last taken in; reports on an older truth are still true of instances.
+    pub seen: Option<Seen>,
+    /// Every instance that exists here, and those that ended until the coordinator has heard so.
+    pub instances: Vec<InstanceReport>,
+    pub builds: Vec<BuildReport>,
+    /// All that is spooled and not acknowledged, at most 5,000 at a time.
+    pub readings: Vec<Reading>,
+}
+
+/// What PostgreSQL holds of the readings of this report: each may be forgotten up to its value.
+/// A reading that PostgreSQL does not hold yet is absent, and is sent again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Committed {
+    pub readings: Vec<CommittedReading>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommittedReading {
+    pub life: Life,
+    pub app: AppId,
+    pub meter: Meter,
+    pub hour: Time,
+    pub value: u64,
+}
+
+// ---- balancer -------------------------------------------------------------------------------
+
+/// The whole table. An empty one from a coordinator that knew more before is refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Routes {
+    pub seen: Seen,
+    pub apps: Vec<RouteApp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteApp {
+    pub app: AppId,
+    pub name: AppName,
+    pub hostnames: Vec<Hostname>,
+    pub state: RouteState,
+    pub instances: Vec<RouteInstance>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteState {
+    Live,
+    /// Created, nothing was deployed yet.
+    Empty,
+    /// Its customer stopped it.
+    Stopped,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteInstance {
+    pub id: InstanceId,
+    pub target: Target,
+}
+
+/// How an instance is reached. (A fleet adds the server's gate.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Target {
+    Direct { address: SocketAddr },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BalancerReport {
+    /// The routes now in use; `None` until the first table.
+    pub seen: Option<Seen>,
+    /// Instances that left the table and still have requests open.
+    pub open: Vec<OpenRequests>,
+    pub readings: Vec<Reading>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRequests {
+    pub id: InstanceId,
+    pub requests: u32,
+}
+
+// ---- logs -----------------------------------------------------------------------------------
+
+/// Lines of one origin, in order. Sent again after a lost answer: lines at or below the highest
+/// position known of the origin are dropped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lines {
+    pub stream: LogStream,
+    /// Who counts the positions, for instance `instance/17`; unique for its whole life.
+    pub origin: String,
+    pub lines: Vec<NewLine>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewLine {
+    pub position: u64,
+    pub at: Time,
+    /// `web.1`, `build`, `berth`.
+    pub source: String,
+    /// At most 16 KiB of UTF-8, without its line end.
+    pub text: String,
+}
+
+/// A stream of lines: all instances of an app, or one deploy's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum LogStream {
+    /// `app/17`
+    App(AppId),
+    /// `app/17/deploy/3`, by the deploy's number within its app.
+    Deploy(AppId, i64),
+}
+
+impl std::fmt::Display for LogStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::App(app) => write!(f, "app/{app}"),
+            Self::Deploy(app, number) => write!(f, "app/{app}/deploy/{number}"),
+        }
+    }
+}
+
+impl From<LogStream> for String {
+    fn from(stream: LogStream) -> String {
+        stream.to_string()
+    }
+}
+
+impl TryFrom<String> for LogStream {
+    type Error = crate::NameError;
+    fn try_from(s: String) -> Result<Self, Self::Error> {
+        let number = |n: &str| n.parse::<i64>().ok().filter(|n| *n > 0);
+        let parts: Vec<&str> = s.split('/').collect();
+        let stream = match parts.as_slice() {
+            ["app", app] => number(app).map(|app| Self::App(AppId(app))),
+            ["app", app, "deploy", n] => number(app).zip(number(n)).map(|(app, n)| Self::Deploy(AppId(app), n)),
+            _ => None,
+        };
+        stream.ok_or_else(|| crate::NameError::Unknown { what: "log stream", given: s.chars().take(80).collect() })
+    }
+}
+
+/// A line as logs keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Grows by one within a stream; where a reader goes on.
+    pub cursor: u64,
+    pub at: Time,
+    pub source: String,
+    pub text: String,
+}
+
+// ---- git sandboxes --------------------------------------------------------------------------
+
+/// Asked of the runner of the same server, as one JSON line on a connection of its own, with the
+/// descriptors standard input, output and error, in this order, by SCM_RIGHTS.
+/// The runner answers with lines of [`GitAnswer`]. A closed connection ends the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitAsk {
+    pub app: AppId,
+    pub uids: Uids,
+    pub verb: GitVerb,
+    /// A checked `GIT_PROTOCOL` (`version=2`).
+    pub protocol: Option<String>,
+    /// A listening unix socket's path that is bound into the sandbox for the hook.
+    pub hook_socket: Option<String>,
+    pub time_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum GitVerb {
+    ReceivePack,
+    UploadPack,
+    /// `git update-ref NAME NEW OLD`; an `old` of `None` means that it must not exist.
+    UpdateRef {
+        name: String,
+        new: CommitId,
+        old: Option<CommitId>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum GitAnswer {
+    Started,
+    Exited {
+        code: i32,
+    },
+    /// It could not be started.
+    Refused {
+        reason: Reason,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_stream_is_its_path_and_nothing_else() {
+        for good in [LogStream::App(AppId(7)), LogStream::Deploy(AppId(7), 3)] {
+            assert_eq!(LogStream::try_from(good.to_string()).unwrap(), good);
+        }
+        for bad in ["", "app", "app/0", "app/-1", "app/../7", "app/7/deploy", "app/7/deploy/x", "app/7/deploy/1/2"] {
+            assert!(LogStream::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}
