@@ -262,7 +262,7 @@ grant delete on ssh_key to berth_web;
 
 -- receiver: whose key it is, which app is pushed to, and the deploy it asks for.
 grant select (id, email, name, operator, created) on users to berth_receiver;
-grant select (id, user_id, name, kind, fingerprint, public, created) on ssh_key to berth_receiver;
+grant select (id, user_id, fingerprint) on ssh_key to berth_receiver;
 grant select on installation, customer, membership, app, hostname, deploy, deploy_step, release, image, instance
     to berth_receiver;
 grant update (last_used) on ssh_key to berth_receiver;

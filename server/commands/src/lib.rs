@@ -11,10 +11,7 @@ use std::net::IpAddr;
 
 pub use self::view::*;
 
-use domain::{AppId, AppName, CommitId, CustomerId, Email, KeyId, Secret, SourceHash, UserId};
-use domain::wire::{LogLine, LogStream};
-use futures_util::Stream;
-use tokio::sync::watch;
+use domain::{AppId, AppName, CommitId, CustomerId, Secret, SourceHash, UserId};
 
 /// Who asks; made only from a checked session, key or (on the server itself) root's shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
