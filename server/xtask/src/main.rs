@@ -1,1 +1,46 @@
-fn main() {}
+//!
+//! Knows: which programs are needed, how the parts are built, in which order they are checked.
+//! Never: a heavy dependency (it must print at once), or a shell line. One file a verb.
+
+mod build;
+mod install;
+mod json;
+mod sql;
+mod test;
+mod tidy;
+mod work;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask test            everything: format, lints, tidy, queries, unit to end-to-end tests
+cargo xtask build           install what is missing, build `berth` with all that it carries
+cargo xtask tidy            hold the rooms against the map
+cargo xtask sql             renew server/store/.sqlx from the migrations
+";
+
+fn main() -> ExitCode {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = given.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test"] => test::test(),
+        ["build"] => build::verb(),
+        ["tidy"] => tidy::verb(),
+        ["sql"] => sql::verb(),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("xtask does not know `{}`.\n\n{HELP}", words.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            eprintln!("\nxtask: {cause:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
