@@ -64,6 +64,7 @@ pub(crate) fn config(parts: &Parts<'_>) -> Value {
         { "containerID": 0, "hostID": parts.uids.root, "size": 1 },
         { "containerID": 1000, "hostID": parts.uids.app, "size": 1 },
     ]);
+    let namespaces = ["pid", "mount", "ipc", "uts", "cgroup", "network", "user"].map(|kind| json!({ "type": kind }));
     let none: [&str; 0] = [];
     json!({
         "ociVersion": "1.0.2",
@@ -88,8 +89,7 @@ pub(crate) fn config(parts: &Parts<'_>) -> Value {
         "linux": {
             "uidMappings": maps,
             "gidMappings": maps,
-            "namespaces": ["pid", "mount", "ipc", "uts", "cgroup", "network", "user"]
-                .map(|kind| json!({ "type": kind })),
+            "namespaces": namespaces,
             "sysctl": {
                 "net.ipv6.conf.all.disable_ipv6": "1",
                 "net.ipv4.ip_unprivileged_port_start": "0",
@@ -113,9 +113,7 @@ pub(crate) fn config(parts: &Parts<'_>) -> Value {
 
 fn mounts(parts: &Parts<'_>) -> Vec<Value> {
     let tmp = format!("size={}", parts.limits.disk_bytes.min(parts.limits.memory_bytes));
-    let mount = |to: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": to, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |to: &str, kind: &str, options: &[&str]| json!({ "destination": to, "type": kind, "source": kind, "options": options });
     let mut all = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=64k"]),

@@ -15,7 +15,9 @@ use nix::unistd::Pid;
 /// How this host counts and limits.
 #[derive(Debug, Clone)]
 enum Host {
-    V2 { root: PathBuf },
+    V2 {
+        root: PathBuf,
+    },
     V1 {
         /// Every v1 hierarchy's mount point with its controllers.
         hierarchies: Vec<(PathBuf, Vec<String>)>,
@@ -52,7 +54,7 @@ impl Cgroups {
             }
         }
         let has = |c: &&str| hierarchies.iter().any(|(_, cs)| cs.iter().any(|x| x == c));
-        let host = if WANTED_V1.iter().all(|c| has(&c)) {
+        let host = if WANTED_V1.iter().all(has) {
             Host::V1 { hierarchies, unified }
         } else if let Some(root) = unified {
             let there = fs::read_to_string(root.join("cgroup.controllers"))?;

@@ -1,1 +1,91 @@
-//! 
+//! Keeps a server's instances as the coordinator wants them, and builds images.
+//!
+//! Knows: this server's assignments, its own sandboxes, the spool on disk. Runs as root, so it is
+//! small and parses nothing that a customer wrote.
+//! Never: opens a database, decides a placement, or kills an instance because it lost contact.
+//! Start reading at `sandbox::Slice`.
+
+mod bundle;
+mod cgroup;
+#[expect(dead_code, reason = "images use it")]
+mod mount;
+mod net;
+mod process;
+mod sandbox;
+mod seccomp;
+mod skeleton;
+
+use std::path::PathBuf;
+
+use domain::Secret;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use self::bundle::{Bind, BindAccess, Program};
+pub use self::net::Kind;
+pub use self::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, leave_nothing};
+
+/// What a runner is told at its start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// Names all that the kernel shares: table and cgroup `berth-<n>`, links `b<n>x…`.
+    pub slice: u32,
+    /// The runner's own part of the data directory: images, spools.
+    pub data_dir: PathBuf,
+    /// Becomes a tmpfs: bundles, mounts, the root under sandboxes.
+    pub run_dir: PathBuf,
+    /// The shim's program, readable and executable for all (its directories too).
+    pub shim: PathBuf,
+    /// An OCI runtime; `None`: crun, else runc, where they are installed.
+    pub runtime: Option<PathBuf>,
+    /// Instances' and builds' addresses; the first is the gateway.
+    pub subnet: Ipv4Net,
+    /// Package indexes and proxies that builds may reach though they are on a private network.
+    pub exceptions: Vec<Ipv4Net>,
+    /// The balancer's ports, which apps may reach on this server.
+    pub public_ports: Vec<u16>,
+    /// What apps may use together; `None`: the server's memory less 1 GiB.
+    pub memory_bytes: Option<u64>,
+    /// Makes the request of a health check with a path.
+    pub probe_uid: u32,
+    pub coordinator: PathBuf,
+    pub coordinator_token: Secret<String>,
+    pub logs: PathBuf,
+    pub logs_token: Secret<String>,
+    pub log_rate: LogRate,
+}
+
+/// What one sandbox may print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRate {
+    pub lines_per_second: u32,
+    pub bytes_per_second: u32,
+    /// What may wait on disk while logs is away.
+    pub spool_bytes_max: u64,
+}
+
+impl Default for LogRate {
+    fn default() -> Self {
+        Self { lines_per_second: 1_000, bytes_per_second: 1 << 20, spool_bytes_max: 32 << 20 }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    #[error("the runner cannot work on this server")]
+    Sandbox(#[from] SandboxError),
+}
+
+/// Runs until `stop`; instances go on without it.
+/// `git` is the socket on which the server's own receiver asks for git sandboxes.
+pub async fn run(
+    config: Config,
+    git: std::os::unix::net::UnixListener,
+    stop: CancellationToken,
+) -> Result<(), RunnerError> {
+    let _slice = Slice::set_up(&config).await?;
+    let _listener = git;
+    stop.cancelled().await;
+    Ok(())
+}

@@ -39,7 +39,7 @@ pub enum NetError {
         doing: &'static str,
         link: String,
         #[source]
-        cause: rtnetlink::Error,
+        cause: Box<rtnetlink::Error>,
     },
     #[error("{doing} of {link} failed")]
     Io {
@@ -182,7 +182,7 @@ add element inet {t} closed {{ {closed} }}
 
     async fn make(&self, link: &str, address: Ipv4Addr, pid: i32) -> Result<(), NetError> {
         let (handle, _connection) = netlink(link)?;
-        let failed = |doing| move |cause| NetError::Link { doing, link: link.to_owned(), cause };
+        let failed = |doing| move |cause| NetError::Link { doing, link: link.to_owned(), cause: Box::new(cause) };
         // Left by a sandbox that is only just gone: the kernel removes links a little later.
         remove(&handle, link).await?;
         let pid_given = u32::try_from(pid).unwrap_or(0);
@@ -195,8 +195,11 @@ add element inet {t} closed {{ {closed} }}
         let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).output_interface(index);
         handle.route().add(route.build()).execute().await.map_err(failed("routing"))?;
         let filter = format!("/proc/sys/net/ipv4/conf/{link}/rp_filter");
-        std::fs::write(filter, "1")
-            .map_err(|cause| NetError::Io { doing: "pinning the source", link: link.to_owned(), cause })?;
+        std::fs::write(filter, "1").map_err(|cause| NetError::Io {
+            doing: "pinning the source",
+            link: link.to_owned(),
+            cause,
+        })?;
         self.furnish(link, address, pid).await
     }
 
@@ -267,7 +270,7 @@ add element inet {t} builders {{ \"{link}\" }}\ndelete element inet {t} builders
 }
 
 async fn inside(link: &str, gateway: Ipv4Addr, address: Ipv4Addr) -> Result<(), NetError> {
-    let failed = |doing| move |cause| NetError::Link { doing, link: link.to_owned(), cause };
+    let failed = |doing| move |cause| NetError::Link { doing, link: link.to_owned(), cause: Box::new(cause) };
     let (handle, _connection) = netlink(link)?;
     for name in ["lo", "eth0"] {
         let up = LinkUnspec::new_with_index(index_of(name)?).up().build();
@@ -285,8 +288,11 @@ async fn inside(link: &str, gateway: Ipv4Addr, address: Ipv4Addr) -> Result<(), 
 }
 
 fn netlink(link: &str) -> Result<(Handle, AbortOnDropHandle<()>), NetError> {
-    let (connection, handle, _) = rtnetlink::new_connection()
-        .map_err(|cause| NetError::Io { doing: "opening netlink", link: link.to_owned(), cause })?;
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|cause| NetError::Io {
+        doing: "opening netlink",
+        link: link.to_owned(),
+        cause,
+    })?;
     Ok((handle, AbortOnDropHandle::new(tokio::spawn(connection))))
 }
 
@@ -298,7 +304,7 @@ async fn remove(handle: &Handle, link: &str) -> Result<(), NetError> {
     let Ok(index) = if_nametoindex(link) else { return Ok(()) };
     match handle.link().del(index).execute().await {
         Err(cause) if if_nametoindex(link).is_ok() => {
-            Err(NetError::Link { doing: "removing", link: link.to_owned(), cause })
+            Err(NetError::Link { doing: "removing", link: link.to_owned(), cause: Box::new(cause) })
         }
         _ => Ok(()),
     }

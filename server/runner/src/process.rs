@@ -37,7 +37,9 @@ impl Process {
         if start_time(pid) != Some(start) {
             return Ok(None);
         }
-        Ok(Some(Self { pidfd: AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)? }))
+        // SAFETY: an `OwnedFd` gives the same descriptor for as long as it lives.
+        let pidfd = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }?;
+        Ok(Some(Self { pidfd }))
     }
 
     /// Until it has ended; a zombie that nobody has reaped yet has ended.

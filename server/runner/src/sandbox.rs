@@ -172,8 +172,7 @@ impl Slice {
         let resolvers = skeleton::resolvers();
         skeleton::make(&config.run_dir.join("root"), &resolvers).map_err(set_up("the root under sandboxes"))?;
 
-        let network =
-            Network::new(config.slice, config.subnet, config.exceptions.clone(), config.public_ports.clone());
+        let network = Network::new(config.slice, config.subnet, config.exceptions.clone(), config.public_ports.clone());
         let failed = |cause| SandboxError::Network { of: format!("slice {}", config.slice), cause };
         network.set_up(&resolvers).await.map_err(failed)?;
         let files_max = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
@@ -267,8 +266,8 @@ impl Slice {
             },
         };
         let hello = next().await?;
-        let (shim_pid, shim_start) = process::parse(hello.trim_start_matches("P "))
-            .ok_or_else(|| failed(format!("its shim said: {hello}")))?;
+        let (shim_pid, shim_start) =
+            process::parse(hello.trim_start_matches("P ")).ok_or_else(|| failed(format!("its shim said: {hello}")))?;
         let shim = Process::open(shim_pid, shim_start)
             .map_err(prepare("watching its shim"))?
             .ok_or_else(|| failed("its shim ended".to_owned()))?;

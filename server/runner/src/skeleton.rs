@@ -8,8 +8,23 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 const DIRS: [&str; 17] = [
-    "app", "cache", "dev", "etc", "home", "mnt", "opt", "opt/berth", "proc", "repo", "root", "run", "srv", "sys", "usr",
-    "var", "work",
+    "app",
+    "cache",
+    "dev",
+    "etc",
+    "home",
+    "mnt",
+    "opt",
+    "opt/berth",
+    "proc",
+    "repo",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "usr",
+    "var",
+    "work",
 ];
 const LINKS: [(&str, &str); 6] = [
     ("bin", "usr/bin"),
@@ -21,8 +36,18 @@ const LINKS: [(&str, &str); 6] = [
 ];
 /// What programs of the stack expect to find, as the server has it.
 const COPIED: [&str; 12] = [
-    "alternatives", "ca-certificates.conf", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-    "mime.types", "os-release", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
+    "alternatives",
+    "ca-certificates.conf",
+    "debian_version",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "mime.types",
+    "os-release",
+    "protocols",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
 ];
 
 /// Makes it where it is not there yet.

@@ -117,7 +117,8 @@ fn hold(settings: &Settings) -> Result<(), String> {
 
     let spool = match settings.get("spool") {
         Some(path) => {
-            let rate = Rate { lines: settings.number("rate_lines")? as u32, bytes: settings.number("rate_bytes")? as u32 };
+            let rate =
+                Rate { lines: settings.number("rate_lines")? as u32, bytes: settings.number("rate_bytes")? as u32 };
             Some(Spool::open(Path::new(path), rate, settings.number("spool_bytes")?).map_err(text("no spool"))?)
         }
         None => None,
@@ -148,12 +149,21 @@ fn hold(settings: &Settings) -> Result<(), String> {
     close_given();
     let pid: i32 = fs::read_to_string(&pid_file).ok().and_then(|p| p.trim().parse().ok()).unwrap_or(0);
     let go = if pid > 1 {
-        state(pid).map_err(text("could not write its state")).and_then(|()| tell(&format!("C {pid}\n"))).and_then(|()| await_go())
+        state(pid)
+            .map_err(text("could not write its state"))
+            .and_then(|()| tell(&format!("C {pid}\n")))
+            .and_then(|()| await_go())
     } else {
         Err("the runtime told no process id".to_owned())
     };
     let mut ended = None;
-    let started = go.and_then(|()| hold.runtime(&["start", id], hold.quiet, |p, e| if p == pid { ended = Some(e) }));
+    let started = go.and_then(|()| {
+        hold.runtime(&["start", id], hold.quiet, |p, e| {
+            if p == pid {
+                ended = Some(e)
+            }
+        })
+    });
     if let Err(why) = started {
         hold.delete();
         return Err(why);

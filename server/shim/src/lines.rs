@@ -59,7 +59,8 @@ impl Spool {
             }
         };
         let path = dir.join(name(first));
-        let held = fs::read(&path).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })?;
+        let held =
+            fs::read(&path).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })?;
         // A line that a power cut left half-written is no line.
         let whole = held.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let count = held.iter().filter(|b| **b == b'\n').count() as u64;
@@ -249,7 +250,10 @@ mod tests {
     fn held(dir: &Path) -> Vec<String> {
         let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
-        files.iter().flat_map(|f| fs::read_to_string(f).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+        files
+            .iter()
+            .flat_map(|f| fs::read_to_string(f).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect()
     }
 
     const RATE: Rate = Rate { lines: 1_000_000, bytes: 1 << 30 };
@@ -265,11 +269,10 @@ mod tests {
         spool.say("three");
         let lines = held(&dir);
         let parts: Vec<_> = lines.iter().map(|l| l.split(' ').collect::<Vec<_>>()).collect();
-        assert_eq!(parts.iter().map(|p| (p[0], p[2], p[3])).collect::<Vec<_>>(), [
-            ("1", "o", "one"),
-            ("2", "o", "two"),
-            ("3", "b", "three")
-        ]);
+        assert_eq!(
+            parts.iter().map(|p| (p[0], p[2], p[3])).collect::<Vec<_>>(),
+            [("1", "o", "one"), ("2", "o", "two"), ("3", "b", "three")]
+        );
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -32,7 +32,8 @@ fn probe(address: &str, path: &str, host: &str, timeout: &str) -> Result<u16, St
     }
     let until = Instant::now() + limit;
     let mut stream = TcpStream::connect_timeout(&address, limit).map_err(|e| format!("did not connect: {e}"))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: berth-health\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: berth-health\r\nConnection: close\r\n\r\n");
     let left = |until: Instant| until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     stream.set_write_timeout(Some(left(until))).map_err(|e| e.to_string())?;
     stream.write_all(request.as_bytes()).map_err(|e| format!("did not take the request: {e}"))?;
