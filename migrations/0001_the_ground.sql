@@ -239,17 +239,18 @@ create table reading (
 create index reading_by_app on reading (app_id, meter, hour);
 
 -- A wake-up carries no data: who listens looks again. NOTIFY takes a lock at commit, so it is for
--- control changes only, never for readings.
+-- control changes only, never for readings. For each row, since a statement that changed none wakes
+-- nobody (equal notifications of a transaction are sent once).
 create function wake() returns trigger language plpgsql as $$
 begin
     perform pg_notify('control', '');
     return null;
 end
 $$;
-create trigger app_wakes after insert or update on app for each statement execute function wake();
-create trigger deploy_wakes after insert or update on deploy for each statement execute function wake();
-create trigger deploy_step_wakes after insert or update on deploy_step for each statement execute function wake();
-create trigger instance_wakes after insert or update on instance for each statement execute function wake();
+create trigger app_wakes after insert or update on app for each row execute function wake();
+create trigger deploy_wakes after insert or update on deploy for each row execute function wake();
+create trigger deploy_step_wakes after insert or update on deploy_step for each row execute function wake();
+create trigger instance_wakes after insert or update on instance for each row execute function wake();
 
 -- web: its customers' pages and the commands asked on them. Password hashes are its alone.
 grant select on installation, customer, membership, users, ssh_key, sign_in_link, app, hostname, image, deploy,
@@ -258,6 +259,8 @@ grant insert on users, customer, membership, ssh_key, app, hostname, event to be
 grant update (password_hash, name, sessions_since) on users to berth_web;
 grant update (used) on sign_in_link to berth_web;
 grant update (state, deleted) on app to berth_web;
+-- A name that comes back to its former customer.
+grant update (app_id) on hostname to berth_web;
 grant delete on ssh_key to berth_web;
 
 -- receiver: whose key it is, which app is pushed to, and the deploy it asks for.
@@ -265,6 +268,7 @@ grant select (id, email, name, operator, created) on users to berth_receiver;
 grant select (id, user_id, fingerprint) on ssh_key to berth_receiver;
 grant select on installation, customer, membership, app, hostname, deploy, deploy_step, release, image, instance
     to berth_receiver;
+grant select (id, name) on server to berth_receiver;
 grant update (last_used) on ssh_key to berth_receiver;
 grant update (deploy_next) on app to berth_receiver;
 grant insert on deploy, deploy_step, event to berth_receiver;

@@ -5,13 +5,31 @@
 //! lines through the logs process, after the owner was checked in the store. Not yours and not
 //! there are the same error.
 
+mod apps;
+mod deploys;
+mod error;
+mod keys;
+mod log;
+mod password;
+mod users;
 mod view;
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use domain::{AppName, CustomerId, Secret, UserId};
+use store::event::NewEvent;
+use store::{Db, Tx};
+use tokio::sync::watch;
+
+use self::password::Passwords;
+
+pub use self::deploys::{BranchMove, NewPush, PushTarget};
+pub use self::error::{CommandError, Kind};
+pub use self::log::{LogLines, LogWhat};
+pub use self::users::SignUp;
 pub use self::view::*;
-
-use domain::{AppId, AppName, CommitId, CustomerId, Secret, SourceHash, UserId};
 
 /// Who asks; made only from a checked session, key or (on the server itself) root's shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +48,16 @@ pub enum Door {
     Shell,
 }
 
+impl Door {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Ssh => "ssh",
+            Self::Shell => "shell",
+        }
+    }
+}
+
 /// How the outside is named; every URL that is shown is made from it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Urls {
@@ -44,6 +72,19 @@ pub struct Urls {
     pub ssh: String,
 }
 
+impl Urls {
+    /// `http://shop.localhost:8080`
+    pub fn app(&self, name: &AppName) -> String {
+        let port = self.apps_port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{name}.{}{port}", self.apps_scheme, self.apps_domain)
+    }
+
+    /// `ssh://berth@host:2222/shop.git`
+    pub fn git(&self, name: &AppName) -> String {
+        format!("ssh://{}/{name}.git", self.ssh)
+    }
+}
+
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Config {
     pub database_url: Secret<String>,
@@ -52,66 +93,96 @@ pub struct Config {
     pub urls: Urls,
 }
 
+const CONNECTIONS_MAX: u32 = 8;
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// The door itself: cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Commands {}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Something typed was wrong; `field()` says which.
-    Invalid,
-    /// Not there, or not yours.
-    NotFound,
-    /// Clashes with what is (a taken name, a known key).
-    Conflict,
-    /// Who asks must sign in first, or gave a wrong password.
-    Unauthenticated,
-    /// A limit of the customer, or too many tries.
-    Limit,
-    /// PostgreSQL, Redis or logs is away: try again.
-    Away,
-    /// A defect of ours; the log has the rest.
-    Internal,
+pub struct Commands {
+    db: Db,
+    logs: Option<link::Client>,
+    urls: Arc<Urls>,
+    passwords: Passwords,
+    changes: watch::Receiver<u64>,
+    /// Who claims steps: this process.
+    holder: Arc<str>,
+    /// Listens as long as anybody holds a `Commands`.
+    _listening: Arc<Listening>,
 }
 
-/// What a new user typed; each is checked here.
-pub struct SignUp {
-    pub name: String,
-    pub email: String,
-    pub password: Secret<String>,
+#[derive(Debug)]
+struct Listening(tokio::task::AbortHandle);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
-pub struct NewPush {
-    pub commit: CommitId,
-    pub subject: String,
-    pub branch: String,
-    pub before: Option<CommitId>,
-    pub source: SourceHash,
+impl Commands {
+    /// PostgreSQL may be away: it is connected to when it is needed.
+    pub async fn connect(config: Config) -> Result<Self, CommandError> {
+        let db = Db::open(&config.database_url, CONNECTIONS_MAX)?;
+        let (tick, changes) = watch::channel(0);
+        let listening = tokio::spawn(listen(db.clone(), tick)).abort_handle();
+        Ok(Self {
+            db,
+            logs: config.logs.map(|(socket, token)| link::Client::new(socket, token)),
+            urls: Arc::new(config.urls),
+            passwords: Passwords::new(),
+            changes,
+            holder: format!("{:016x}", rand::random::<u64>()).into(),
+            _listening: Arc::new(Listening(listening)),
+        })
+    }
+
+    /// Ticks when something of control changed, in any app: look again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    pub fn urls(&self) -> &Urls {
+        &self.urls
+    }
+
+    fn event<'a>(&self, door: Door, verb: &'a str, subject: &'a str) -> NewEvent<'a> {
+        let door = door.as_str();
+        NewEvent { user: None, customer: None, door, origin: None, verb, subject, before: None, after: None }
+    }
+
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        verb: &str,
+        subject: &str,
+        before: Option<serde_json::Value>,
+        after: Option<serde_json::Value>,
+    ) -> Result<(), CommandError> {
+        let event = NewEvent {
+            user: Some(actor.user),
+            customer: Some(actor.customer),
+            origin: actor.origin,
+            before,
+            after,
+            ..self.event(actor.door, verb, subject)
+        };
+        Ok(store::event::record(tx, event).await?)
+    }
 }
 
-/// Where a push goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushTarget {
-    pub app: AppId,
-    pub name: AppName,
-    pub deploy_branch: String,
+/// Ticks at every wake-up, and after every gap in hearing them.
+async fn listen(db: Db, tick: watch::Sender<u64>) {
+    loop {
+        match db.listen().await {
+            Ok(mut listener) => {
+                tick.send_modify(|n| *n += 1);
+                while listener.changed().await.is_ok() {
+                    tick.send_modify(|n| *n += 1);
+                }
+            }
+            Err(cause) => tracing::debug!(error = %cause, "not hearing of changes; trying again"),
+        }
+        tokio::time::sleep(LISTEN_AGAIN_AFTER).await;
+    }
 }
-
-// The functions, by their signatures (see the helper's brief):
-//
-// impl Commands {
-//   pub async fn connect(config: Config) -> Result<Commands, CommandError>   // pool, PgListener; PostgreSQL may be away
-//   pub fn changes(&self) -> watch::Receiver<u64>                            // ticks at each NOTIFY: look again
-//
-//   users:   sign_up(&self, SignUp, origin) -> Result<UserId>;  sign_in(&self, email: &str, password: &Secret<String>) -> Result<UserId>
-//            redeem_link(&self, token: &str) -> Result<UserId>;  user(&self, UserId) -> Result<UserView>;
-//            sign_out_everywhere(&self, &Actor) -> Result<()>
-//            actor_by_key(&self, fingerprint: &str, origin) -> Result<Option<Actor>>   // receiver; marks last_used
-//            keys(&self, &Actor) -> Result<Vec<KeyView>>; key_add(&self, &Actor, name: &str, public: &str) -> Result<KeyView>; key_remove(&self, &Actor, KeyId) -> Result<()>
-//   shell:   user_create(&self, email: &Email, name: &str, operator: bool) -> Result<String /* one-time link URL */>; user_link(&self, &Email) -> Result<String>
-//   apps:    apps(&self, &Actor) -> Result<Vec<AppRow>>; app_create(&self, &Actor, name: &str) -> Result<AppName>; app(&self, &Actor, &AppName) -> Result<AppView>
-//   deploys: deploy(&self, &Actor, &AppName, number: i64) -> Result<DeployView>
-//            push_target(&self, &Actor, &AppName) -> Result<PushTarget>; deploy_create(&self, &Actor, AppId, NewPush) -> Result<i64 /* number */>
-//            branch_moves(&self, server?) -> Vec<BranchMove>; branch_moved(..)  // receiver's loop, step `branch`
-//   logs:    log(&self, &Actor, &AppName, LogWhat::App | LogWhat::Deploy(n), after: Option<u64>, limit: usize, follow: bool) -> Result<impl Stream<Item = Result<LogLine, CommandError>>>
-// }

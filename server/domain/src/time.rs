@@ -69,7 +69,7 @@ impl fmt::Display for Time {
 #[cfg(feature = "sqlx")]
 mod sql {
     use sqlx::error::BoxDynError;
-    use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
+    use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
     use sqlx::{Decode, Encode, Postgres, Type, encode::IsNull};
     use time::OffsetDateTime;
 
@@ -78,6 +78,12 @@ mod sql {
     impl Type<Postgres> for Time {
         fn type_info() -> PgTypeInfo {
             <OffsetDateTime as Type<Postgres>>::type_info()
+        }
+    }
+
+    impl PgHasArrayType for Time {
+        fn array_type_info() -> PgTypeInfo {
+            <OffsetDateTime as PgHasArrayType>::array_type_info()
         }
     }
 

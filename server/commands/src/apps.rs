@@ -1,0 +1,272 @@
+//! Apps: listed, made, looked at.
+
+use domain::{AppName, AppState, DeployState, Hostname, InstanceState, ProcessName, Reason, ReleaseNumber, Wanted};
+use store::deploy::Deploy;
+use store::instance::Instance;
+
+use crate::{Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView};
+
+const DEPLOYS_SHOWN: i64 = 20;
+
+impl Commands {
+    pub async fn apps(&self, actor: &Actor) -> Result<Vec<AppRow>, CommandError> {
+        let mut tx = self.db.snapshot().await?;
+        let apps = store::app::list(&mut **tx, actor.customer).await?;
+        let deploys = store::deploy::latest(&mut **tx, actor.customer).await?;
+        let instances = store::instance::list(&mut **tx, actor.customer).await?;
+        tx.commit().await?;
+        let row = |app: store::app::App| {
+            let last = deploys.iter().find(|d| d.app_id == app.id);
+            let mine: Vec<&Instance> = instances.iter().filter(|i| i.app_id == app.id).collect();
+            let (health, summary) = health(app.state, app.release_number, last, &mine);
+            AppRow {
+                url: self.urls.app(&app.name),
+                name: app.name,
+                health,
+                summary,
+                release: app.release_number,
+                last_deploy: last.map(|d| deploy_row(d.clone(), app.release_number)),
+                created: app.created,
+            }
+        };
+        Ok(apps.into_iter().map(row).collect())
+    }
+
+    pub async fn app(&self, actor: &Actor, name: &AppName) -> Result<AppView, CommandError> {
+        let mut tx = self.db.snapshot().await?;
+        let app = store::app::get(&mut **tx, actor.customer, name).await?;
+        let app = app.ok_or_else(|| CommandError::NoApp { name: name.clone() })?;
+        let deploys = store::deploy::list(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
+        let instances = store::instance::of_app(&mut **tx, app.id).await?;
+        tx.commit().await?;
+        let mine: Vec<&Instance> = instances.iter().collect();
+        let (health, summary) = health(app.state, app.release_number, deploys.first(), &mine);
+        Ok(AppView {
+            url: self.urls.app(&app.name),
+            git_url: self.urls.git(&app.name),
+            name: app.name,
+            deploy_branch: app.deploy_branch,
+            state: app.state,
+            health,
+            summary,
+            release: app.release_number,
+            instances: instances.into_iter().map(instance_view).collect(),
+            deploys: deploys.into_iter().map(|d| deploy_row(d, app.release_number)).collect(),
+            created: app.created,
+        })
+    }
+
+    /// Makes an app, with its hostname.
+    pub async fn app_create(&self, actor: &Actor, name: &str) -> Result<AppName, CommandError> {
+        let name: AppName = name.trim().parse().map_err(|cause| CommandError::name("name", cause))?;
+        let hostname: Hostname =
+            format!("{name}.{}", self.urls.apps_domain).parse().map_err(|cause| CommandError::name("name", cause))?;
+        let mut tx = self.db.begin().await?;
+        let (apps, apps_max) = store::app::room(&mut tx, actor.customer).await?;
+        if apps >= apps_max {
+            return Err(CommandError::AppsLimit { apps });
+        }
+        if store::app::is_kept(&mut tx, actor.customer, &name).await? {
+            return Err(CommandError::NameTaken { name });
+        }
+        let app = match store::app::create(&mut tx, actor.customer, &name).await {
+            Ok(app) => app,
+            Err(cause) if cause.forbidden_by() == Some(store::Constraint::AppNameOnce) => {
+                return Err(CommandError::NameTaken { name });
+            }
+            Err(cause) => return Err(cause.into()),
+        };
+        if !store::app::create_hostname(&mut tx, app, &hostname).await? {
+            return Err(CommandError::NameTaken { name });
+        }
+        self.record(&mut tx, actor, "app create", name.as_str(), None, None).await?;
+        tx.commit().await?;
+        Ok(name)
+    }
+}
+
+pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>) -> DeployRow {
+    DeployRow {
+        number: deploy.number,
+        state: deploy.state,
+        serves: serving == Some(ReleaseNumber(deploy.number)),
+        commit: deploy.commit_id,
+        subject: deploy.commit_subject,
+        branch: deploy.branch,
+        by: deploy.by,
+        reason: reason(deploy.reason, deploy.hint),
+        created: deploy.created,
+        ended: deploy.ended,
+    }
+}
+
+fn reason(message: Option<String>, hint: Option<String>) -> Option<Reason> {
+    message.map(|message| Reason { message, hint })
+}
+
+fn instance_view(instance: Instance) -> InstanceView {
+    InstanceView {
+        id: instance.id,
+        process: instance.process,
+        index: instance.index,
+        release: instance.release_number,
+        state: instance.state,
+        draining: instance.wanted != Wanted::Run,
+        reason: reason(instance.reason, instance.hint),
+        restarts: instance.restarts,
+        memory_bytes: instance.memory_bytes,
+        since: instance.healthy.unwrap_or(instance.created),
+        server: instance.server,
+    }
+}
+
+/// How an app does, and the sentence that says so.
+fn health(
+    state: AppState,
+    release: Option<ReleaseNumber>,
+    last: Option<&Deploy>,
+    instances: &[&Instance],
+) -> (AppHealth, String) {
+    if state != AppState::Running {
+        return (AppHealth::Stopped, "stopped".to_owned());
+    }
+    let failed = last.filter(|d| d.state == DeployState::Failed);
+    let failed_because = |d: &Deploy| match &d.reason {
+        Some(reason) => format!("deploy {} failed: {}", d.number, first_line(reason)),
+        None => format!("deploy {} failed", d.number),
+    };
+    let under_way = last.filter(|d| !d.state.is_final());
+    let Some(release) = release else {
+        return match (under_way, failed) {
+            (Some(d), _) => (AppHealth::Deploying, format!("deploy {} is {}", d.number, doing(d.state))),
+            (None, Some(d)) => (AppHealth::Failed, failed_because(d)),
+            (None, None) => (AppHealth::Empty, "nothing was deployed yet".to_owned()),
+        };
+    };
+    let serving: Vec<&&Instance> =
+        instances.iter().filter(|i| i.release_number == release && i.wanted == Wanted::Run).collect();
+    let has = |state: InstanceState| serving.iter().find(|i| i.state == state);
+    let answers = serving.iter().any(|i| i.state == InstanceState::Healthy && i.process.is_web())
+        || (serving.iter().all(|i| !i.process.is_web()) && has(InstanceState::Healthy).is_some());
+    let crashed = has(InstanceState::Crashed).or(has(InstanceState::Unhealthy));
+    let words = |i: &Instance| match &i.reason {
+        Some(reason) => format!("{} {}: {}", named(&i.process, i.index), i.state, first_line(reason)),
+        None => format!("{} {}", named(&i.process, i.index), i.state),
+    };
+    match (answers, under_way, crashed, failed) {
+        (false, None, Some(i), _) => (AppHealth::Failed, format!("v{release} does not answer; {}", words(i))),
+        (false, None, None, _) if serving.iter().any(|i| !i.state.is_gone()) => {
+            (AppHealth::Warned, format!("v{release} is starting"))
+        }
+        (false, None, None, _) => (AppHealth::Failed, format!("no instance of v{release} runs")),
+        (_, Some(d), ..) => {
+            (AppHealth::Deploying, format!("deploy {} is {}, v{release} serves meanwhile", d.number, doing(d.state)))
+        }
+        (true, None, Some(i), _) => (AppHealth::Warned, format!("v{release} serves; {}", words(i))),
+        (true, None, None, Some(d)) => (AppHealth::Warned, format!("v{release} serves; {}", failed_because(d))),
+        (true, None, None, None) => (AppHealth::Running, format!("v{release} serves")),
+    }
+}
+
+fn named(process: &ProcessName, index: i32) -> String {
+    format!("{process}.{index}")
+}
+
+fn doing(state: DeployState) -> &'static str {
+    match state {
+        DeployState::Queued => "waiting for its turn",
+        DeployState::Building => "building",
+        DeployState::Starting => "starting",
+        DeployState::Switching => "being switched on",
+        DeployState::Live | DeployState::Failed | DeployState::Canceled => "done",
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{AppId, DeployId, InstanceId, Time};
+
+    use super::*;
+
+    fn deploy(number: i64, state: DeployState, reason: Option<&str>) -> Deploy {
+        Deploy {
+            id: DeployId(number),
+            app_id: AppId(1),
+            number,
+            state,
+            commit_id: "a".repeat(40).parse().unwrap(),
+            commit_subject: String::new(),
+            branch: "main".into(),
+            by: None,
+            reason: reason.map(str::to_owned),
+            hint: None,
+            created: Time::from_unix_micros(0),
+            ended: None,
+        }
+    }
+
+    fn web(release: i64, state: InstanceState, reason: Option<&str>) -> Instance {
+        Instance {
+            id: InstanceId(1),
+            app_id: AppId(1),
+            process: ProcessName::web(),
+            index: 1,
+            release_number: ReleaseNumber(release),
+            wanted: Wanted::Run,
+            state,
+            reason: reason.map(str::to_owned),
+            hint: None,
+            restarts: 0,
+            memory_bytes: 0,
+            created: Time::from_unix_micros(0),
+            healthy: None,
+            server: "s1".into(),
+        }
+    }
+
+    #[test]
+    fn an_app_says_how_it_does_in_a_sentence() {
+        use DeployState as D;
+        use InstanceState as I;
+        let check = |release: Option<i64>, last: Option<Deploy>, instances: &[Instance], health_is, summary: &str| {
+            let all: Vec<&Instance> = instances.iter().collect();
+            let got = health(AppState::Running, release.map(ReleaseNumber), last.as_ref(), &all);
+            assert_eq!(got, (health_is, summary.to_owned()));
+        };
+        let fails = Some("no requirements.txt\nand no index.html");
+        check(None, None, &[], AppHealth::Empty, "nothing was deployed yet");
+        check(None, Some(deploy(1, D::Building, None)), &[], AppHealth::Deploying, "deploy 1 is building");
+        check(None, Some(deploy(1, D::Failed, fails)), &[], AppHealth::Failed, "deploy 1 failed: no requirements.txt");
+        let good = web(14, I::Healthy, None);
+        let live = || Some(deploy(14, D::Live, None));
+        check(Some(14), live(), std::slice::from_ref(&good), AppHealth::Running, "v14 serves");
+        check(
+            Some(14),
+            Some(deploy(15, D::Failed, fails)),
+            std::slice::from_ref(&good),
+            AppHealth::Warned,
+            "v14 serves; deploy 15 failed: no requirements.txt",
+        );
+        check(
+            Some(14),
+            Some(deploy(15, D::Starting, None)),
+            std::slice::from_ref(&good),
+            AppHealth::Deploying,
+            "deploy 15 is starting, v14 serves meanwhile",
+        );
+        let crashed = web(14, I::Crashed, Some("it used more than 512 MiB"));
+        check(
+            Some(14),
+            live(),
+            &[crashed],
+            AppHealth::Failed,
+            "v14 does not answer; web.1 crashed: it used more than 512 MiB",
+        );
+        check(Some(14), live(), &[web(14, I::Starting, None)], AppHealth::Warned, "v14 is starting");
+        check(Some(14), live(), &[], AppHealth::Failed, "no instance of v14 runs");
+    }
+}

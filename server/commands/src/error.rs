@@ -1,0 +1,137 @@
+//! What a person is told when a command does not happen: what, why, what to do.
+
+use domain::{AppName, NameError};
+use store::{Constraint, StoreError};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Something typed was wrong; `field()` says which.
+    Invalid,
+    /// Not there, or not yours.
+    NotFound,
+    /// Clashes with what is (a taken name, a known key).
+    Conflict,
+    /// Who asks must sign in first, or gave a wrong password.
+    Unauthenticated,
+    /// A limit of the customer, or too many tries.
+    Limit,
+    /// PostgreSQL, Redis or logs is away: try again.
+    Away,
+    /// A defect of ours; the log has the rest.
+    Internal,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("{message}")]
+    Invalid { field: &'static str, message: String, hint: Option<String> },
+    #[error("There is no such {what}.")]
+    NotFound { what: &'static str },
+    #[error("There is no app '{name}'.")]
+    NoApp { name: AppName },
+    #[error("The name '{name}' is taken.")]
+    NameTaken { name: AppName },
+    #[error("This key is known to Berth already.")]
+    KeyKnown,
+    #[error("There is a user with that address already.")]
+    EmailKnown,
+    #[error("The address or the password is not right.")]
+    WrongPassword,
+    #[error("This link was used before, or is too old.")]
+    LinkSpent,
+    #[error("You have {apps} apps, as many as your limit allows.")]
+    AppsLimit { apps: i64 },
+    #[error("Too many people are signing in just now.")]
+    Crowded,
+    #[error("{what} does not answer just now.")]
+    Away {
+        what: &'static str,
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("Something went wrong on our side.")]
+    Internal {
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl CommandError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid { .. } => Kind::Invalid,
+            Self::NotFound { .. } | Self::NoApp { .. } => Kind::NotFound,
+            Self::NameTaken { .. } | Self::KeyKnown | Self::EmailKnown => Kind::Conflict,
+            Self::WrongPassword | Self::LinkSpent => Kind::Unauthenticated,
+            Self::AppsLimit { .. } | Self::Crowded => Kind::Limit,
+            Self::Away { .. } => Kind::Away,
+            Self::Internal { .. } => Kind::Internal,
+        }
+    }
+
+    /// What happened, as a sentence.
+    pub fn message(&self) -> String {
+        self.to_string()
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Invalid { hint, .. } => return hint.clone(),
+            Self::NotFound { .. } | Self::Internal { .. } => return None,
+            Self::NoApp { .. } => "See your apps by `apps`, or make it on the site.",
+            Self::NameTaken { .. } => "Choose another name.",
+            Self::KeyKnown => "A key belongs to one user. Make another by: ssh-keygen -t ed25519",
+            Self::EmailKnown => "Make a link for that user instead.",
+            Self::WrongPassword => "Try again.",
+            Self::LinkSpent => "Ask for another one.",
+            Self::AppsLimit { .. } => "Delete one, or ask the operator for more.",
+            Self::Crowded | Self::Away { .. } => "Try again in a minute. Running apps are not affected.",
+        };
+        Some(hint.to_owned())
+    }
+
+    /// Which of the typed fields was wrong, by its name in the form.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Invalid { field, .. } => Some(field),
+            Self::NameTaken { .. } | Self::AppsLimit { .. } => Some("name"),
+            Self::KeyKnown => Some("public"),
+            Self::EmailKnown => Some("email"),
+            Self::WrongPassword => Some("password"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { field, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn name(field: &'static str, cause: NameError) -> Self {
+        Self::invalid(field, cause.to_string())
+    }
+
+    pub(crate) fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal { cause: cause.into() }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(cause: StoreError) -> Self {
+        match cause.forbidden_by() {
+            Some(Constraint::KeyFingerprintOnce) => Self::KeyKnown,
+            Some(Constraint::EmailOnce) => Self::EmailKnown,
+            _ if cause.is_away() => Self::Away { what: "The database", cause: cause.into() },
+            _ => Self::internal(cause),
+        }
+    }
+}
+
+impl From<link::LinkError> for CommandError {
+    fn from(cause: link::LinkError) -> Self {
+        match cause {
+            link::LinkError::Json { .. } => Self::internal(cause),
+            _ => Self::Away { what: "The log", cause: cause.into() },
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Signing up, in and out; links; who a key is.
+
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use domain::{Email, Secret, UserId};
+use sha2::{Digest, Sha256};
+use store::event::NewEvent;
+
+use crate::password::Passwords;
+use crate::{Actor, CommandError, Commands, Door, UserView};
+
+/// What a new user typed; each is checked here.
+#[derive(Debug, Clone)]
+pub struct SignUp {
+    pub name: String,
+    pub email: String,
+    pub password: Secret<String>,
+}
+
+const LINK_MINUTES: i32 = 60;
+const LINK_BYTES: usize = 32;
+
+impl Commands {
+    /// Makes a user with a customer of their own. An address that is known already changes nothing and
+    /// answers the same, after the same work: a stranger does not learn who is a customer. So the door
+    /// does not sign the new user in either, but asks for the password once more.
+    pub async fn sign_up(&self, new: SignUp, origin: Option<IpAddr>) -> Result<(), CommandError> {
+        let name = checked_name(&new.name)?;
+        let email: Email = new.email.parse().map_err(|cause| CommandError::name("email", cause))?;
+        Passwords::check(&new.password)?;
+        let hash = self.passwords.hash(&new.password).await?;
+        self.user_with_customer(&email, &name, Some(&hash), false, Door::Page, origin).await?;
+        Ok(())
+    }
+
+    /// Whose address and password these are.
+    pub async fn sign_in(&self, email: &str, password: &Secret<String>) -> Result<UserId, CommandError> {
+        let known = match email.parse::<Email>() {
+            Ok(email) => store::user::credentials(self.db.pool(), &email).await?,
+            Err(_) => None,
+        };
+        let hash = known.as_ref().and_then(|known| known.password_hash.as_deref());
+        let matches = self.passwords.matches(password, hash).await?;
+        known.filter(|_| matches).map(|known| known.id).ok_or(CommandError::WrongPassword)
+    }
+
+    /// Whose one-time link it is; it is spent by this.
+    pub async fn redeem_link(&self, token: &str) -> Result<UserId, CommandError> {
+        let mut tx = self.db.begin().await?;
+        let user = store::user::redeem_link(&mut tx, &Sha256::digest(token)).await?.ok_or(CommandError::LinkSpent)?;
+        let event = NewEvent { user: Some(user), ..self.event(Door::Page, "link redeem", "") };
+        store::event::record(&mut tx, event).await?;
+        tx.commit().await?;
+        Ok(user)
+    }
+
+    pub async fn user(&self, user: UserId) -> Result<UserView, CommandError> {
+        let user = store::user::get(self.db.pool(), user).await?.ok_or(CommandError::NotFound { what: "user" })?;
+        Ok(UserView {
+            id: user.id,
+            customer: user.customer,
+            customer_name: user.customer_name,
+            email: user.email.parse().map_err(CommandError::internal)?,
+            name: user.name,
+            operator: user.operator,
+            sessions_since: user.sessions_since,
+            has_password: user.has_password,
+        })
+    }
+
+    /// Voids all sessions of the user, this one too.
+    pub async fn sign_out_everywhere(&self, actor: &Actor) -> Result<(), CommandError> {
+        let mut tx = self.db.begin().await?;
+        store::user::sign_out_everywhere(&mut tx, actor.user).await?;
+        self.record(&mut tx, actor, "sign out everywhere", "", None, None).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Whose key this is, by its fingerprint (`SHA256:…`), after its signature was checked.
+    pub async fn actor_by_key(&self, fingerprint: &str, origin: Option<IpAddr>) -> Result<Option<Actor>, CommandError> {
+        let Some(owner) = store::key::owner(self.db.pool(), fingerprint).await? else { return Ok(None) };
+        store::key::used(self.db.pool(), owner.key).await?;
+        Ok(Some(Actor { user: owner.user, customer: owner.customer, door: Door::Ssh, origin }))
+    }
+
+    /// By root's shell: a user without a password, and the link by which they sign in first.
+    pub async fn user_create(&self, email: &Email, name: &str, operator: bool) -> Result<String, CommandError> {
+        let name = checked_name(name)?;
+        let user = self.user_with_customer(email, &name, None, operator, Door::Shell, None).await?;
+        self.link(user.ok_or(CommandError::EmailKnown)?).await
+    }
+
+    /// By root's shell: a link by which the user signs in once.
+    pub async fn user_link(&self, email: &Email) -> Result<String, CommandError> {
+        let user = store::user::by_email(self.db.pool(), email).await?;
+        self.link(user.ok_or(CommandError::NotFound { what: "user" })?).await
+    }
+
+    async fn link(&self, user: UserId) -> Result<String, CommandError> {
+        let token = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; LINK_BYTES]>());
+        let mut tx = self.db.begin().await?;
+        store::user::create_link(&mut tx, &Sha256::digest(&token), user, LINK_MINUTES).await?;
+        let event = NewEvent { user: Some(user), ..self.event(Door::Shell, "link create", "") };
+        store::event::record(&mut tx, event).await?;
+        tx.commit().await?;
+        Ok(format!("{}/signin/link/{token}", self.urls.site))
+    }
+
+    /// `None`: the address is known already, and nothing was made.
+    async fn user_with_customer(
+        &self,
+        email: &Email,
+        name: &str,
+        hash: Option<&str>,
+        operator: bool,
+        door: Door,
+        origin: Option<IpAddr>,
+    ) -> Result<Option<UserId>, CommandError> {
+        let mut tx = self.db.begin().await?;
+        let Some(user) = store::user::create(&mut tx, email, name, hash, operator).await? else { return Ok(None) };
+        let customer = store::user::create_customer(&mut tx, name).await?;
+        store::user::join(&mut tx, user, customer).await?;
+        let event = NewEvent {
+            user: Some(user),
+            customer: Some(customer),
+            origin,
+            after: Some(serde_json::json!({ "operator": operator })),
+            ..self.event(door, "user create", "")
+        };
+        store::event::record(&mut tx, event).await?;
+        tx.commit().await?;
+        Ok(Some(user))
+    }
+}
+
+fn checked_name(given: &str) -> Result<String, CommandError> {
+    let name = given.trim();
+    if name.is_empty() {
+        return Err(CommandError::invalid("name", "A name is needed."));
+    }
+    if name.chars().count() > 100 || name.chars().any(char::is_control) {
+        return Err(CommandError::invalid("name", "Use at most 100 characters on one line."));
+    }
+    Ok(name.to_owned())
+}

@@ -1,0 +1,119 @@
+//! Apps and their hostnames.
+
+use domain::{AppId, AppName, AppState, CustomerId, Hostname, ReleaseNumber, Time};
+use sqlx::PgExecutor;
+use sqlx::{query, query_as, query_scalar};
+
+use crate::{Result, Tx};
+
+#[derive(Debug, Clone)]
+pub struct App {
+    pub id: AppId,
+    pub name: AppName,
+    pub state: AppState,
+    pub deploy_branch: String,
+    pub release_number: Option<ReleaseNumber>,
+    pub created: Time,
+}
+
+/// The apps of `customer`, by name.
+pub async fn list(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec<App>> {
+    Ok(query_as!(
+        App,
+        "select id, name, state, deploy_branch, release_number, created from app
+         where customer_id = $1 and state <> 'deleted' order by name",
+        customer.0
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// The app called `name`, if `customer` owns it.
+pub async fn get(db: impl PgExecutor<'_>, customer: CustomerId, name: &AppName) -> Result<Option<App>> {
+    Ok(query_as!(
+        App,
+        "select id, name, state, deploy_branch, release_number, created from app
+         where customer_id = $1 and name = $2 and state <> 'deleted'",
+        customer.0,
+        name.as_str()
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// How many apps `customer` has, and may have. Until the transaction ends, only it may create one for them.
+pub async fn room(tx: &mut Tx, customer: CustomerId) -> Result<(i64, i64)> {
+    query!("select pg_advisory_xact_lock(1, $1::int8::int4)", customer.0 & 0x7fff_ffff).execute(&mut ***tx).await?;
+    let row = query!(
+        r#"select (select count(*) from app where customer_id = $1 and state <> 'deleted') as "apps!",
+                  apps_max::int8 as "apps_max!"
+           from customer where id = $1"#,
+        customer.0
+    )
+    .fetch_one(&mut ***tx)
+    .await?;
+    Ok((row.apps, row.apps_max))
+}
+
+/// Whether the name was another customer's within the last 90 days: links, cookies and webhooks still
+/// point to what they deleted.
+pub async fn is_kept(tx: &mut Tx, customer: CustomerId, name: &AppName) -> Result<bool> {
+    Ok(query_scalar!(
+        r#"select exists (select from app where name = $1 and state = 'deleted' and customer_id <> $2
+                          and deleted > now() - interval '90 days') as "kept!""#,
+        name.as_str(),
+        customer.0
+    )
+    .fetch_one(&mut ***tx)
+    .await?)
+}
+
+pub async fn create(tx: &mut Tx, customer: CustomerId, name: &AppName) -> Result<AppId> {
+    Ok(query_scalar!("insert into app (customer_id, name) values ($1, $2) returning id", customer.0, name.as_str())
+        .fetch_one(&mut ***tx)
+        .await?)
+}
+
+/// Whether `app` got the name: it was free, or that of a deleted app.
+pub async fn create_hostname(tx: &mut Tx, app: AppId, name: &Hostname) -> Result<bool> {
+    let done = query!(
+        "insert into hostname (name, app_id) values ($1, $2)
+         on conflict (name) do update set app_id = excluded.app_id
+         where exists (select from app a where a.id = hostname.app_id and a.state = 'deleted')",
+        name.as_str(),
+        app.0
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Across owners, for the coordinator: what is not deleted, with its hostnames.
+pub mod all {
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    pub struct App {
+        pub id: AppId,
+        pub customer_id: CustomerId,
+        pub name: AppName,
+        pub state: AppState,
+        pub release_number: Option<ReleaseNumber>,
+    }
+
+    pub async fn apps(tx: &mut Tx) -> Result<Vec<App>> {
+        Ok(query_as!(App, "select id, customer_id, name, state, release_number from app order by id")
+            .fetch_all(&mut ***tx)
+            .await?)
+    }
+
+    #[derive(Debug, Clone)]
+    pub struct Host {
+        pub name: Hostname,
+        pub app_id: AppId,
+    }
+
+    pub async fn hostnames(tx: &mut Tx) -> Result<Vec<Host>> {
+        Ok(query_as!(Host, "select name, app_id from hostname order by name").fetch_all(&mut ***tx).await?)
+    }
+}

@@ -1,0 +1,442 @@
+//! Deploys, their steps, and what they made: images and releases.
+
+use domain::wire::Manifest;
+use domain::{
+    AppId, AppName, Cause, CommitId, CustomerId, DeployId, DeployState, ImageHash, Outcome, ReleaseNumber, ServerId,
+    SourceHash, Step, Time, UserId,
+};
+use sqlx::types::Json;
+use sqlx::{PgExecutor, query, query_as, query_scalar};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::{Result, Tx};
+
+/// As a person sees it.
+#[derive(Debug, Clone)]
+pub struct Deploy {
+    pub id: DeployId,
+    pub app_id: AppId,
+    pub number: i64,
+    pub state: DeployState,
+    pub commit_id: CommitId,
+    pub commit_subject: String,
+    pub branch: String,
+    /// Who asked, by name.
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    pub hint: Option<String>,
+    pub created: Time,
+    pub ended: Option<Time>,
+}
+
+/// The latest deploys of an app whose owner was checked.
+pub async fn list(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec<Deploy>> {
+    Ok(query_as!(
+        Deploy,
+        r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
+                  d.reason, d.hint, d.created, d.ended
+           from deploy d left join users u on u.id = d.user_id
+           where d.app_id = $1 order by d.number desc limit $2"#,
+        app.0,
+        limit
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// The latest deploy of each app of `customer`.
+pub async fn latest(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec<Deploy>> {
+    Ok(query_as!(
+        Deploy,
+        r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
+                  d.reason, d.hint, d.created, d.ended
+           from app a
+           cross join lateral (select * from deploy where app_id = a.id order by number desc limit 1) d
+           left join users u on u.id = d.user_id
+           where a.customer_id = $1 and a.state <> 'deleted'"#,
+        customer.0
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Deploy `number` of the app called `name`, if `customer` owns it.
+pub async fn get(db: impl PgExecutor<'_>, customer: CustomerId, name: &AppName, number: i64) -> Result<Option<Deploy>> {
+    Ok(query_as!(
+        Deploy,
+        r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
+                  d.reason, d.hint, d.created, d.ended
+           from app a join deploy d on d.app_id = a.id left join users u on u.id = d.user_id
+           where a.customer_id = $1 and a.name = $2 and a.state <> 'deleted' and d.number = $3"#,
+        customer.0,
+        name.as_str(),
+        number
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+#[derive(Debug, Clone)]
+pub struct DeployStep {
+    pub step: Step,
+    pub attempt: i32,
+    pub started: Time,
+    pub ended: Option<Time>,
+    pub outcome: Option<Outcome>,
+    pub detail: Option<String>,
+}
+
+/// The steps of a deploy whose owner was checked, in order.
+pub async fn steps(db: impl PgExecutor<'_>, deploy: DeployId) -> Result<Vec<DeployStep>> {
+    let mut steps = query_as!(
+        DeployStep,
+        "select step, attempt, started, ended, outcome, detail from deploy_step where deploy_id = $1",
+        deploy.0
+    )
+    .fetch_all(db)
+    .await?;
+    steps.sort_by_key(|s| s.step);
+    Ok(steps)
+}
+
+#[derive(Debug, Clone)]
+pub struct NewDeploy<'a> {
+    pub commit: &'a CommitId,
+    pub subject: &'a str,
+    pub branch: &'a str,
+    pub before: Option<&'a CommitId>,
+    pub source: &'a SourceHash,
+    pub user: UserId,
+}
+
+/// Its number; `None`: `customer` has no such app.
+pub async fn create(tx: &mut Tx, customer: CustomerId, app: AppId, new: NewDeploy<'_>) -> Result<Option<i64>> {
+    let number = query_scalar!(
+        r#"update app set deploy_next = deploy_next + 1
+           where id = $1 and customer_id = $2 and state <> 'deleted' returning deploy_next - 1 as "number!""#,
+        app.0,
+        customer.0
+    )
+    .fetch_optional(&mut ***tx)
+    .await?;
+    let Some(number) = number else { return Ok(None) };
+    query!(
+        "insert into deploy (app_id, number, cause, user_id, commit_id, commit_subject, branch, commit_before, source)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        app.0,
+        number,
+        Cause::Push.as_str(),
+        new.user.0,
+        new.commit.as_str(),
+        new.subject,
+        new.branch,
+        new.before.map(CommitId::as_str),
+        new.source.as_str(),
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(Some(number))
+}
+
+// ---- step `branch`, which the receiver carries -------------------------------------------------
+
+/// A branch that waits to be moved to what serves.
+#[derive(Debug, Clone)]
+pub struct BranchStep {
+    pub deploy: DeployId,
+    pub app: AppId,
+    pub number: i64,
+    pub commit: CommitId,
+    pub branch: String,
+    pub before: Option<CommitId>,
+    pub attempt: i32,
+}
+
+/// The open steps that `holder` holds or now takes, for 30 s; an attempt that takes over gets a new number.
+pub async fn branch_steps(tx: &mut Tx, holder: &str) -> Result<Vec<BranchStep>> {
+    query!(
+        "update deploy_step
+         set attempt = attempt + case when holder is null then 0 else 1 end, holder = $1,
+             holder_until = now() + interval '30 s'
+         where step = 'branch' and ended is null and (holder is null or holder_until < now())",
+        holder
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(query_as!(
+        BranchStep,
+        r#"select d.id as deploy, d.app_id as app, d.number, d.commit_id as commit, d.branch, d.commit_before as before,
+                  s.attempt
+           from deploy_step s join deploy d on d.id = s.deploy_id
+           where s.step = 'branch' and s.ended is null and s.holder = $1 order by d.id"#,
+        holder
+    )
+    .fetch_all(&mut ***tx)
+    .await?)
+}
+
+/// False: this attempt was overtaken, or the step has ended.
+pub async fn end_branch_step(
+    db: impl PgExecutor<'_>,
+    deploy: DeployId,
+    attempt: i32,
+    outcome: Outcome,
+    detail: Option<&str>,
+) -> Result<bool> {
+    let done = query!(
+        "update deploy_step set ended = now(), outcome = $3, detail = $4
+         where deploy_id = $1 and step = 'branch' and attempt = $2 and ended is null",
+        deploy.0,
+        attempt,
+        outcome.as_str(),
+        detail
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+// ---- for the coordinator, across owners --------------------------------------------------------
+
+pub mod all {
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    pub struct Open {
+        pub id: DeployId,
+        pub app_id: AppId,
+        pub number: i64,
+        pub cause: Cause,
+        pub state: DeployState,
+        pub commit_id: CommitId,
+        pub branch: String,
+        pub commit_before: Option<CommitId>,
+        pub source: SourceHash,
+        pub image: Option<ImageHash>,
+        pub state_since: Time,
+        pub server_id: Option<ServerId>,
+        pub build_address: Option<IpAddr>,
+    }
+
+    /// Those that are not final, and those that are and have an open step (`branch`, `drain`).
+    pub async fn open(tx: &mut Tx) -> Result<Vec<Open>> {
+        Ok(query_as!(
+            Open,
+            "select id, app_id, number, cause, state, commit_id, branch, commit_before, source, image, state_since,
+                    server_id, build_address
+             from deploy d
+             where state not in ('live', 'failed', 'canceled')
+                or id in (select deploy_id from deploy_step where ended is null)
+             order by id"
+        )
+        .fetch_all(&mut ***tx)
+        .await?)
+    }
+
+    #[derive(Debug, Clone)]
+    pub struct OpenStep {
+        pub deploy_id: DeployId,
+        pub step: Step,
+        pub attempt: i32,
+        pub started: Time,
+    }
+
+    pub async fn open_steps(tx: &mut Tx) -> Result<Vec<OpenStep>> {
+        Ok(query_as!(OpenStep, "select deploy_id, step, attempt, started from deploy_step where ended is null")
+            .fetch_all(&mut ***tx)
+            .await?)
+    }
+
+    /// Where the deploy branches stand that a queued push wants to move.
+    #[derive(Debug, Clone)]
+    pub struct Tip {
+        pub app_id: AppId,
+        pub branch: String,
+        pub number: i64,
+        pub commit_id: CommitId,
+    }
+
+    pub async fn tips(tx: &mut Tx) -> Result<Vec<Tip>> {
+        Ok(query_as!(
+            Tip,
+            "select distinct on (d.app_id, d.branch) d.app_id, d.branch, d.number, d.commit_id
+             from deploy d join deploy_step s on s.deploy_id = d.id and s.step = 'branch' and s.outcome = 'done'
+             where d.app_id in (select app_id from deploy where state = 'queued')
+             order by d.app_id, d.branch, d.number desc"
+        )
+        .fetch_all(&mut ***tx)
+        .await?)
+    }
+
+    /// False: it is not in `from` any more, and nothing was written.
+    pub async fn enter(tx: &mut Tx, deploy: DeployId, from: DeployState, to: DeployState) -> Result<bool> {
+        let done = query!(
+            "update deploy set state = $3, state_since = clock_timestamp(),
+                    ended = case when $4 then clock_timestamp() end
+             where id = $1 and state = $2",
+            deploy.0,
+            from.as_str(),
+            to.as_str(),
+            to.is_final()
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub async fn assign_build(tx: &mut Tx, deploy: DeployId, server: ServerId, address: IpAddr) -> Result<()> {
+        query!(
+            "update deploy set server_id = $2, build_address = $3 where id = $1",
+            deploy.0,
+            server.0,
+            address as IpAddr
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(())
+    }
+
+    pub async fn explain(tx: &mut Tx, deploy: DeployId, reason: &str, hint: Option<&str>) -> Result<()> {
+        query!("update deploy set reason = $2, hint = $3 where id = $1", deploy.0, reason, hint)
+            .execute(&mut ***tx)
+            .await?;
+        Ok(())
+    }
+
+    pub async fn begin_step(tx: &mut Tx, deploy: DeployId, step: Step) -> Result<()> {
+        query!(
+            "insert into deploy_step (deploy_id, step, started) values ($1, $2, clock_timestamp())
+             on conflict (deploy_id, step) do nothing",
+            deploy.0,
+            step.as_str()
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(())
+    }
+
+    /// False: the step has ended, or another attempt is under way.
+    pub async fn end_step(
+        tx: &mut Tx,
+        deploy: DeployId,
+        step: Step,
+        attempt: Option<i32>,
+        outcome: Outcome,
+        detail: Option<&str>,
+    ) -> Result<bool> {
+        let done = query!(
+            "update deploy_step set ended = clock_timestamp(), outcome = $4, detail = $5
+             where deploy_id = $1 and step = $2 and ended is null and attempt = coalesce($3, attempt)",
+            deploy.0,
+            step.as_str(),
+            attempt,
+            outcome.as_str(),
+            detail
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends whatever step is open, as failed.
+    pub async fn fail_steps(tx: &mut Tx, deploy: DeployId) -> Result<()> {
+        query!(
+            "update deploy_step set ended = clock_timestamp(), outcome = 'failed' where deploy_id = $1 and ended is null",
+            deploy.0
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(())
+    }
+
+    /// The step begins anew; what an earlier attempt still says is refused.
+    pub async fn retry_step(tx: &mut Tx, deploy: DeployId, step: Step, attempt: i32) -> Result<bool> {
+        let done = query!(
+            "update deploy_step set attempt = attempt + 1, started = clock_timestamp()
+             where deploy_id = $1 and step = $2 and attempt = $3 and ended is null",
+            deploy.0,
+            step.as_str(),
+            attempt
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub async fn built(tx: &mut Tx, deploy: DeployId, image: &ImageHash, manifest: &Manifest) -> Result<()> {
+        query!(
+            "insert into image (hash, bytes, manifest) values ($1, $2, $3) on conflict (hash) do nothing",
+            image.as_str(),
+            i64::try_from(manifest.bytes).unwrap_or(i64::MAX),
+            Json(manifest) as _
+        )
+        .execute(&mut ***tx)
+        .await?;
+        query!("update deploy set image = $2 where id = $1", deploy.0, image.as_str()).execute(&mut ***tx).await?;
+        Ok(())
+    }
+
+    /// How many of a process type, and how big.
+    #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+    pub struct Size {
+        pub count: u16,
+        pub memory_bytes: u64,
+        pub cpu_millis: u32,
+    }
+
+    pub type Formation = BTreeMap<domain::ProcessName, Size>;
+
+    #[derive(Debug, Clone)]
+    pub struct Release {
+        pub app_id: AppId,
+        pub number: ReleaseNumber,
+        pub image: ImageHash,
+        pub formation: Json<Formation>,
+        pub manifest: Json<Manifest>,
+    }
+
+    /// Those that serve, are being switched on, have living instances, and the one before (a rollback's target).
+    pub async fn releases(tx: &mut Tx) -> Result<Vec<Release>> {
+        Ok(query_as!(
+            Release,
+            r#"select r.app_id, r.number, r.image, r.formation as "formation: Json<Formation>",
+                      i.manifest as "manifest: Json<Manifest>"
+               from release r join image i on i.hash = r.image join app a on a.id = r.app_id
+               where a.state <> 'deleted' and r.number >= coalesce(
+                         (select max(p.number) from release p where p.app_id = r.app_id and p.number < a.release_number),
+                         a.release_number, 0)
+                  or exists (select from instance n
+                             where n.app_id = r.app_id and n.release_number = r.number and n.ended is null)
+               order by r.app_id, r.number"#
+        )
+        .fetch_all(&mut ***tx)
+        .await?)
+    }
+
+    pub async fn release(
+        tx: &mut Tx,
+        app: AppId,
+        number: ReleaseNumber,
+        image: &ImageHash,
+        formation: &Formation,
+    ) -> Result<()> {
+        query!(
+            "insert into release (app_id, number, image, formation) values ($1, $2, $3, $4)
+             on conflict (app_id, number) do nothing",
+            app.0,
+            number.0,
+            image.as_str(),
+            Json(formation) as _
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(())
+    }
+
+    /// From here on `release` is what `app` serves.
+    pub async fn serve(tx: &mut Tx, app: AppId, release: ReleaseNumber) -> Result<()> {
+        query!("update app set release_number = $2 where id = $1", app.0, release.0).execute(&mut ***tx).await?;
+        Ok(())
+    }
+}

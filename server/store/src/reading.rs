@@ -1,0 +1,61 @@
+//! Readings for money, merged by maximum.
+
+use domain::{AppId, Life, Meter, Reading, Time};
+use sqlx::{PgExecutor, query, query_as};
+
+use crate::Result;
+
+/// Takes in a batch; the same reading again, an older or a smaller one changes nothing.
+/// A key (life, app, meter, hour) must not stand in it twice.
+pub async fn merge(db: impl PgExecutor<'_>, batch: &[Reading]) -> Result<()> {
+    let lives: Vec<String> = batch.iter().map(|r| r.life.as_str().to_owned()).collect();
+    let apps: Vec<i64> = batch.iter().map(|r| r.app.0).collect();
+    let meters: Vec<String> = batch.iter().map(|r| r.meter.as_str().to_owned()).collect();
+    let hours: Vec<Time> = batch.iter().map(|r| r.hour).collect();
+    let values: Vec<i64> = batch.iter().map(|r| i64::try_from(r.value).unwrap_or(i64::MAX)).collect();
+    let ats: Vec<Time> = batch.iter().map(|r| r.at).collect();
+    query!(
+        "insert into reading (life, app_id, meter, hour, value, at)
+         select * from unnest($1::text[], $2::int8[], $3::text[], $4::timestamptz[], $5::int8[], $6::timestamptz[])
+         on conflict (life, app_id, meter, hour)
+         do update set value = excluded.value, at = excluded.at where reading.value < excluded.value",
+        &lives,
+        &apps,
+        &meters,
+        &hours as &[Time],
+        &values,
+        &ats as &[Time],
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub life: Life,
+    pub app_id: AppId,
+    pub meter: Meter,
+    pub hour: Time,
+    pub value: i64,
+}
+
+/// What is held of these readings.
+pub async fn held(db: impl PgExecutor<'_>, of: &[Reading]) -> Result<Vec<Held>> {
+    let lives: Vec<String> = of.iter().map(|r| r.life.as_str().to_owned()).collect();
+    let apps: Vec<i64> = of.iter().map(|r| r.app.0).collect();
+    let meters: Vec<String> = of.iter().map(|r| r.meter.as_str().to_owned()).collect();
+    let hours: Vec<Time> = of.iter().map(|r| r.hour).collect();
+    Ok(query_as!(
+        Held,
+        "select r.life, r.app_id, r.meter, r.hour, r.value
+         from unnest($1::text[], $2::int8[], $3::text[], $4::timestamptz[]) as k(life, app_id, meter, hour)
+         join reading r on r.life = k.life and r.app_id = k.app_id and r.meter = k.meter and r.hour = k.hour",
+        &lives,
+        &apps,
+        &meters,
+        &hours as &[Time],
+    )
+    .fetch_all(db)
+    .await?)
+}
