@@ -75,7 +75,8 @@ async fn mkfs(image: &Path) -> io::Result<()> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(MKFS_TIMEOUT, run).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let output =
+        tokio::time::timeout(MKFS_TIMEOUT, run).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if output.status.success() {
         return Ok(());
     }

@@ -205,13 +205,14 @@ impl Build<'_> {
             }
             Ok::<(), io::Error>(())
         };
-        let tar = self.sandbox(Run {
+        let tar = Run {
             args: &["/usr/bin/tar", "--extract", "--file=-", "--directory=/app", "--no-same-owner"],
             stdin: Some(OwnedFd::from(read)),
             ..Run::default()
-        });
+        };
         let mut said = Said::default();
-        let (exit, fed) = tokio::join!(tar(&mut |bytes| said.push(bytes)), feed);
+        let mut take = |bytes: &[u8]| said.push(bytes);
+        let (exit, fed) = tokio::join!(self.sandbox(tar, &mut take), feed);
         fed.map_err(ours("read the source"))?;
         if !exit?.is_success() {
             return Err(Reason::new(format!("the source could not be unpacked: {}", said.last())).into());
@@ -222,14 +223,13 @@ impl Build<'_> {
     async fn step(&self, step: &Step) -> Result<(), Failed> {
         let args: Vec<&str> = step.argv.iter().map(String::as_str).collect();
         let mut cutter = LineCutter::default();
-        let run = self.sandbox(Run { args: &args, network: true, ..Run::default() });
-        let exit = run(&mut |bytes| {
+        let mut take = |bytes: &[u8]| {
             for line in cutter.push(bytes) {
                 self.teller.say(&format!("       {line}"));
             }
             Ok(())
-        })
-        .await?;
+        };
+        let exit = self.sandbox(Run { args: &args, network: true, ..Run::default() }, &mut take).await?;
         if let Some(line) = cutter.finish() {
             self.teller.say(&format!("       {line}"));
         }
@@ -246,8 +246,7 @@ impl Build<'_> {
     async fn check_tree(&self) -> Result<(), Failed> {
         let mut scan = scan::Scan::default();
         let args = ["/usr/bin/find", "/app", "-xdev", "-printf", "%y %m %s %p\\0"];
-        let find = self.sandbox(Run { args: &args, ..Run::default() });
-        let exit = find(&mut |bytes| scan.push(bytes)).await?;
+        let exit = self.sandbox(Run { args: &args, ..Run::default() }, &mut |bytes| scan.push(bytes)).await?;
         if exit.is_success() {
             return Ok(());
         }
@@ -264,14 +263,30 @@ impl Build<'_> {
         std::os::unix::fs::chown(&out, Some(app), Some(app)).map_err(ours("make its output"))?;
         let owner = app.to_string();
         let args = [
-            "/usr/bin/mksquashfs", "/app", "/work/image", "-noappend", "-quiet", "-no-progress", "-comp", "zstd",
-            "-Xcompression-level", "3", "-all-time", FILE_TIME, "-mkfs-time", "0", "-force-uid", &owner, "-force-gid",
-            &owner, "-no-xattrs",
+            "/usr/bin/mksquashfs",
+            "/app",
+            "/work/image",
+            "-noappend",
+            "-quiet",
+            "-no-progress",
+            "-comp",
+            "zstd",
+            "-Xcompression-level",
+            "3",
+            "-all-time",
+            FILE_TIME,
+            "-mkfs-time",
+            "0",
+            "-force-uid",
+            &owner,
+            "-force-gid",
+            &owner,
+            "-no-xattrs",
         ];
         let mut said = Said::default();
         let binds = [Bind::read_write(&out, "/work")];
-        let squash = self.sandbox(Run { args: &args, binds: &binds, read_only: true, ..Run::default() });
-        let exit = squash(&mut |bytes| said.push(bytes)).await?;
+        let squash = Run { args: &args, binds: &binds, read_only: true, ..Run::default() };
+        let exit = self.sandbox(squash, &mut |bytes| said.push(bytes)).await?;
         if !exit.is_success() {
             return Err(Reason::new(format!("the image could not be made: {}", said.last()))
                 .hint("Files must be readable for their owner")
@@ -292,36 +307,34 @@ impl Build<'_> {
     }
 
     /// One program in the build's sandbox, what it prints given to `take`.
-    fn sandbox<'r>(
-        &'r self,
-        run: Run<'r>,
-    ) -> impl AsyncFnOnce(&mut (dyn FnMut(&[u8]) -> Result<(), Reason> + Send)) -> Result<Exit, Failed> + 'r {
-        async move |take| {
-            let (read, write) = io::pipe().map_err(ours("make a pipe"))?;
-            let mut output =
-                pipe::Receiver::from_owned_fd(OwnedFd::from(read)).map_err(ours("make a pipe"))?;
-            let stdout = OwnedFd::from(write);
-            let stderr = stdout.try_clone().map_err(ours("make a pipe"))?;
-            let started = self.builder.slice.start(self.sandbox_spec(run, Output::Given { stdout, stderr }));
-            let sandbox = started.await.map_err(ours("start its sandbox"))?;
-            let mut buffer = vec![0; 16 << 10];
-            loop {
-                match output.read(&mut buffer).await {
-                    Ok(0) => break,
-                    Ok(n) => take(&buffer[..n])?,
-                    Err(cause) => return Err(ours("read its output")(cause)),
-                }
+    async fn sandbox(&self, run: Run<'_>, take: &mut Take<'_>) -> Result<Exit, Failed> {
+        let (read, write) = io::pipe().map_err(ours("make a pipe"))?;
+        let mut output = pipe::Receiver::from_owned_fd(OwnedFd::from(read)).map_err(ours("make a pipe"))?;
+        let stdout = OwnedFd::from(write);
+        let stderr = stdout.try_clone().map_err(ours("make a pipe"))?;
+        let started = self.builder.slice.start(self.sandbox_spec(run, Output::Given { stdout, stderr }));
+        let sandbox = started.await.map_err(ours("start its sandbox"))?;
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match output.read(&mut buffer).await {
+                Ok(0) => break,
+                Ok(n) => take(&buffer[..n])?,
+                Err(cause) => return Err(ours("read its output")(cause)),
             }
-            let exit = sandbox.wait().await;
-            drop(sandbox);
-            self.builder.slice.clear(&self.unit, Some(self.spec.address)).await.map_err(ours("clear its sandbox"))?;
-            Ok(exit)
         }
+        let exit = sandbox.wait().await;
+        drop(sandbox);
+        self.builder.slice.clear(&self.unit, Some(self.spec.address)).await.map_err(ours("clear its sandbox"))?;
+        Ok(exit)
     }
 
     fn sandbox_spec(&self, run: Run<'_>, output: Output) -> Spec {
         let mut binds = vec![
-            if run.read_only { Bind::read_only(self.app_dir(), "/app") } else { Bind::read_write(self.app_dir(), "/app") },
+            if run.read_only {
+                Bind::read_only(self.app_dir(), "/app")
+            } else {
+                Bind::read_write(self.app_dir(), "/app")
+            },
             Bind::read_only(&self.builder.tools, "/opt/berth"),
         ];
         if run.network {
@@ -381,6 +394,8 @@ impl Build<'_> {
         }
     }
 }
+
+type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Reason> + Send + 'a;
 
 #[derive(Default)]
 struct Run<'a> {

@@ -23,7 +23,15 @@ fn recipe(tree: &Tree) -> Result<Recipe, Reason> {
         step("Making a virtual environment", &["venv", "--quiet", "--python", "/usr/bin/python3", "/app/.venv"]),
         step(
             "Installing requirements.txt",
-            &["pip", "install", "--python", "/app/.venv/bin/python", "--compile-bytecode", "-r", "/app/requirements.txt"],
+            &[
+                "pip",
+                "install",
+                "--python",
+                "/app/.venv/bin/python",
+                "--compile-bytecode",
+                "-r",
+                "/app/requirements.txt",
+            ],
         ),
     ];
     let env = [
@@ -40,7 +48,9 @@ fn recipe(tree: &Tree) -> Result<Recipe, Reason> {
         let command = if wants("gunicorn") {
             format!("exec gunicorn --bind \"0.0.0.0:$PORT\" {module}:app")
         } else {
-            says.push("No gunicorn in requirements.txt: Flask's own server is used, which is made for development".into());
+            says.push(
+                "No gunicorn in requirements.txt: Flask's own server is used, which is made for development".into(),
+            );
             format!("exec flask --app {module} run --host 0.0.0.0 --port \"$PORT\"")
         };
         processes.insert(ProcessName::web(), command);
@@ -52,7 +62,8 @@ fn recipe(tree: &Tree) -> Result<Recipe, Reason> {
 /// Is this line of a requirements file about `package`? (PEP 508: a name ends where anything else
 /// than a letter, a digit or `-_.` begins; case does not matter, nor which of `-_.` is written.)
 fn names_package(line: &str, package: &str) -> bool {
-    let name: String = line.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+    let name: String =
+        line.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
     name.to_ascii_lowercase().replace(['_', '.'], "-") == package
 }
 

@@ -48,8 +48,9 @@ pub(super) fn choose(tree: &Tree) -> Result<(&'static str, Recipe), Reason> {
     let mut recipe = (pack.recipe)(tree)?;
     recipe.processes.extend(procfile.unwrap_or_default());
     if recipe.processes.is_empty() {
-        return Err(Reason::new("nothing says how to start this app")
-            .hint("Commit a file named Procfile with a line like `web: python server.py`, listening on 0.0.0.0:$PORT"));
+        return Err(Reason::new("nothing says how to start this app").hint(
+            "Commit a file named Procfile with a line like `web: python server.py`, listening on 0.0.0.0:$PORT",
+        ));
     }
     Ok((pack.name, recipe))
 }
@@ -68,9 +69,12 @@ mod tests {
 
     #[test]
     fn the_procfile_wins_over_the_buildpack() {
-        let (pack, recipe) =
-            chosen(&[("requirements.txt", "flask\ngunicorn"), ("app.py", ""), ("Procfile", "web: python app.py\nworker: python w.py")])
-                .unwrap();
+        let (pack, recipe) = chosen(&[
+            ("requirements.txt", "flask\ngunicorn"),
+            ("app.py", ""),
+            ("Procfile", "web: python app.py\nworker: python w.py"),
+        ])
+        .unwrap();
         assert_eq!(pack, "python");
         assert_eq!(recipe.processes[&ProcessName::web()], "python app.py");
         assert_eq!(recipe.processes.len(), 2);
