@@ -5,9 +5,9 @@
 //! Never: opens a database, decides a placement, or kills an instance because it lost contact.
 //! Start reading at `sandbox::Slice`.
 
+mod build;
 mod bundle;
 mod cgroup;
-#[expect(dead_code, reason = "images use it")]
 mod mount;
 mod net;
 mod process;
@@ -15,6 +15,7 @@ mod sandbox;
 mod seccomp;
 mod skeleton;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use domain::Secret;
@@ -22,6 +23,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use self::build::Builder;
 pub use self::bundle::{Bind, BindAccess, Program};
 pub use self::net::Kind;
 pub use self::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, leave_nothing};
@@ -54,6 +56,10 @@ pub struct Config {
     pub logs: PathBuf,
     pub logs_token: Secret<String>,
     pub log_rate: LogRate,
+    /// Bound read-only at `/opt/berth`: `uv` for builds, `berth` for static apps.
+    pub tools_dir: PathBuf,
+    /// The operator's package settings (indexes, proxies, certificates), passed to builds.
+    pub build_env: BTreeMap<String, String>,
 }
 
 /// What one sandbox may print.

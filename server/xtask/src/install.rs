@@ -39,6 +39,7 @@ const TESTING: &[(&str, &str)] = &[("chromium", "chromium"), ("node", "nodejs"),
 pub fn install(purpose: For) -> Result<()> {
     packages(purpose)?;
     targets()?;
+    uv()?;
     if purpose == For::Testing {
         nextest()?;
         browser()?;
@@ -60,7 +61,6 @@ fn packages(purpose: For) -> Result<()> {
     let needed = RUNNING.iter().chain(if purpose == For::Testing { TESTING } else { &[] });
     let mut missing: Vec<&str> = needed.filter(|(file, _)| !there(file)).map(|(_, package)| *package).collect();
     missing.dedup();
-    // uv comes from PyPI, by pip, when the first build wants it: nothing to do here.
     if missing.is_empty() {
         return Ok(());
     }
@@ -125,6 +125,32 @@ fn targets() -> Result<()> {
     }
     eprintln!("          adding the compiler's targets {missing:?}");
     read(program("rustup").args(["target", "add"]).args(missing)).map(drop).context("could not add a target by rustup")
+}
+
+const UV: &str = "0.13.9";
+
+/// What installs Python packages in builds, from PyPI: Debian has none. `berth up --uv` gets it.
+pub fn uv_program() -> PathBuf {
+    target().join("tools/uv")
+}
+
+fn uv() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if uv_program().is_file() {
+        return Ok(());
+    }
+    eprintln!("          fetching uv {UV}");
+    let folder = target().join(format!("tools/uv-{UV}.{}", std::process::id()));
+    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
+    read(program("python3").args(pip).arg(&folder).arg(format!("uv=={UV}"))).context("could not fetch uv from PyPI")?;
+    let wheel = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| path.is_file());
+    let wheel = wheel.context("pip fetched no uv")?;
+    read(program("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&folder)).context("could not unpack uv")?;
+    let unpacked = folder.join(format!("uv-{UV}.data/scripts/uv"));
+    fs::set_permissions(&unpacked, fs::Permissions::from_mode(0o755)).context("uv's wheel holds no uv")?;
+    fs::rename(&unpacked, uv_program()).context("could not place uv")?;
+    fs::remove_dir_all(&folder).with_context(|| format!("could not remove {}", folder.display()))
 }
 
 /// The test runner: found, or built once into the target directory.

@@ -67,7 +67,7 @@ fn ours<E: Into<Box<dyn std::error::Error + Send + Sync>>>(doing: &'static str) 
 
 /// Builds on this server, one [`Builder::build`] at a time for each deploy.
 #[derive(Clone)]
-pub(crate) struct Builder {
+pub struct Builder {
     slice: Slice,
     coordinator: Client,
     logs: Client,

@@ -67,6 +67,8 @@ impl Ground {
             logs: dir.path().join("logs.sock"),
             logs_token: Secret::new("l".repeat(64)),
             log_rate: LogRate::default(),
+            tools_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
+            build_env: BTreeMap::new(),
         };
         for change in changes {
             change(&mut config);
@@ -168,7 +170,10 @@ impl Ground {
         }
         for process in std::fs::read_dir("/proc").expect("processes").flatten() {
             let groups = std::fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
-            if groups.contains(&format!("/{name}/")) {
+            // Whoever reaps orphans here may do it late: a zombie is dead.
+            let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            let is_dead = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'));
+            if !is_dead && groups.contains(&format!("/{name}/")) {
                 left.push(format!("process {}", process.path().display()));
             }
         }
