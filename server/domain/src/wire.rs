@@ -12,7 +12,8 @@
 //! | coordinator `POST /v1/routes` | balancer | [`Ask`] → [`Routes`], or 204 |
 //! | coordinator `POST /v1/counts` | balancer | [`BalancerReport`] → [`Committed`] |
 //! | logs `POST /v1/lines` | runner | [`Lines`] → 204 |
-//! | logs `GET /v1/stream?stream=S&after=C&limit=N[&follow=1]` | web, receiver, control | → a JSON [`LogLine`] a line; with `follow` it stays open (an empty line every 10 s); without `after`, the last N |
+//! | logs `GET /v1/stream?stream=S&after=C&limit=N[&follow=1]` | web, receiver, control | → a JSON [`LogLine`] a line; with `follow` it stays open (an empty line every 10 s) and N counts only where it begins; without `after`, the last N (1,000; at most 10,000), or with `since=µs` the first N of that time or later; `berth` lines say what is not there any more |
+//! | logs `DELETE /v1/app/ID` | control | → 204: all logs of an app, for good |
 //! | runner (a socket of its own: [`GitAsk`]) | receiver | descriptors by SCM_RIGHTS |
 
 use std::collections::BTreeMap;
