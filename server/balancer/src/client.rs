@@ -1,0 +1,507 @@
+//! One client's connection: request after request, each carried to the site or an instance, or
+//! answered here.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use domain::InstanceId;
+use domain::wire::RouteState;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::buffer::Buffer;
+use crate::carry::{Asked, Carry, End, Failure, Inbound, Way as Course};
+use crate::frame::FrameError;
+use crate::head::{After, Forwarded, Refusal, Request, Scan};
+use crate::ms;
+use crate::pages::{self, Page, Way};
+use crate::pool::Peer;
+use crate::socket::{Socket, poll_write_both};
+use crate::table::{App, Open, lower_case};
+use crate::timer::Timer;
+use crate::tunnel::tunnel;
+use crate::worker::{Presence, Worker};
+
+/// Empty lines before a request, which old clients send (RFC 9112 §2.2).
+const EMPTY_LINES_MAX: u32 = 4;
+/// After a last answer: how long, and how many reads, the client's rest is still listened to.
+/// Closing at once would take the answer away from it.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_READS: u32 = 64;
+/// When connections become scarce, idle ones go first.
+const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(1);
+
+pub struct Client {
+    io: TcpStream,
+    address: String,
+    input: Buffer,
+    timer: Timer,
+    worker: Rc<Worker>,
+    presence: Presence,
+}
+
+/// Whom a host belongs to.
+enum Place {
+    Site,
+    App(Arc<App>),
+    Nobody,
+}
+
+enum Head {
+    Whole(usize),
+    /// The client left, or stayed silent for too long.
+    Gone,
+    Refused(Refusal),
+    TooLate,
+}
+
+/// A request on its way to be answered.
+struct Task<'a> {
+    request: &'a Request,
+    id: &'a [u8],
+    /// As the upstream gets it.
+    head: &'a [u8],
+    inbound: Inbound,
+}
+
+impl Client {
+    pub fn new(io: TcpStream, address: String, worker: Rc<Worker>, presence: Presence) -> Self {
+        let timer = Timer::new(ms(worker.shared.config.timeouts.idle_ms));
+        Self { io, address, input: Buffer::default(), timer, worker, presence }
+    }
+
+    pub async fn serve(mut self) {
+        loop {
+            let length = match self.head().await {
+                Head::Whole(length) => length,
+                Head::Gone => return,
+                Head::Refused(refusal) => return self.refuse(refusal).await,
+                Head::TooLate => {
+                    return self.last_words(&pages::refuse("408 Request Timeout", "the request took too long")).await;
+                }
+            };
+            let request = match Request::parse(&self.input.bytes()[..length]) {
+                Ok(request) => request,
+                Err(refusal) => return self.refuse(refusal).await,
+            };
+            self.presence.busy();
+            match self.request(&request, length).await {
+                Some(After::Keep) => {}
+                Some(After::Close) => return self.linger().await,
+                None => return,
+            }
+        }
+    }
+
+    /// Waits for a whole head.
+    async fn head(&mut self) -> Head {
+        let (mut scan, mut empty_lines, mut begun) = (Scan::default(), 0, false);
+        self.presence.idle();
+        self.timer.set(self.idle());
+        poll_fn(|cx| {
+            loop {
+                if !self.input.is_empty() {
+                    match scan.end(self.input.bytes()) {
+                        Ok(Some(2)) if empty_lines < EMPTY_LINES_MAX => {
+                            self.input.consume(2);
+                            empty_lines += 1;
+                            scan = Scan::default();
+                            continue;
+                        }
+                        Ok(Some(length)) => return Poll::Ready(Head::Whole(length)),
+                        Ok(None) => {}
+                        Err(refusal) => return Poll::Ready(Head::Refused(refusal)),
+                    }
+                } else if self.worker.is_closing() {
+                    return Poll::Ready(Head::Gone);
+                }
+                match self.input.poll_fill(&mut self.io, cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Head::Gone),
+                    Poll::Pending => {
+                        if !self.input.is_empty() && !begun {
+                            begun = true;
+                            self.timer.set(ms(self.worker.shared.config.timeouts.head_ms));
+                        }
+                        let late = || if begun { Head::TooLate } else { Head::Gone };
+                        return self.timer.poll(cx).map(|()| late());
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    fn idle(&self) -> Duration {
+        let idle = ms(self.worker.shared.config.timeouts.idle_ms);
+        if self.worker.is_scarce() { idle.min(IDLE_WHEN_SCARCE) } else { idle }
+    }
+
+    /// Answers one request; `None`: the connection is of no use any more.
+    async fn request(&mut self, request: &Request, length: usize) -> Option<After> {
+        let place = self.place(&self.input.bytes()[request.host.clone()]);
+        // Here and nowhere else: however it ends, it was a request for the app.
+        if let Place::App(app) = &place {
+            app.meter.count();
+            app.budget().earn();
+        }
+        let bytes = &self.input.bytes()[..length];
+        let made;
+        let id: &[u8] = match request.request_id.clone() {
+            Some(range) => &bytes[range],
+            None => {
+                made = hex(rand::random());
+                &made
+            }
+        };
+        let id = id.to_vec();
+        let mut head = Vec::new();
+        let forwarded = Forwarded { address: &self.address, proto: "http", request_id: &id };
+        request.upstream(bytes, &forwarded, &mut head);
+        let inbound = match Inbound::new(request.body, length, &self.input) {
+            Ok(inbound) => inbound,
+            Err(FrameError(why)) => {
+                self.last_words(&pages::refuse("400 Bad Request", why)).await;
+                return None;
+            }
+        };
+        let task = Task { request, id: &id, head: &head, inbound };
+        match place {
+            Place::Site => self.upstream(task, None).await,
+            Place::App(app) => match app.state {
+                RouteState::Live => self.upstream(task, Some(&app)).await,
+                RouteState::Empty => self.page(task, Page::Empty { app: app.name.as_str() }).await,
+                RouteState::Stopped => self.page(task, Page::Stopped { app: app.name.as_str() }).await,
+            },
+            Place::Nobody => {
+                let host = String::from_utf8_lossy(&self.input.bytes()[request.host.clone()]).into_owned();
+                self.page(task, Page::NoSuchApp { host: &host }).await
+            }
+        }
+    }
+
+    fn place(&self, host: &[u8]) -> Place {
+        let shared = &self.worker.shared;
+        let mut lower = [0; 255];
+        if lower_case(host, &mut lower)
+            .is_some_and(|host| shared.config.site_hosts.iter().any(|site| site.as_str() == host))
+        {
+            return Place::Site;
+        }
+        shared.table.load().host(host).map_or(Place::Nobody, |app| Place::App(Arc::clone(app)))
+    }
+
+    /// Carries a request to the site (no `app`) or an instance of `app`, and to a second one where
+    /// that is safe.
+    async fn upstream(&mut self, mut task: Task<'_>, app: Option<&Arc<App>>) -> Option<After> {
+        let (mut not, mut retried, mut anew) = (None, false, false);
+        loop {
+            let (peer, open) = match app {
+                None => (Peer::Site, None),
+                Some(app) => match self.choose(app, not, anew) {
+                    Some(open) => (Peer::Instance(Arc::clone(open.instance())), Some(open)),
+                    None => return self.failed_page(task, app, Page::NoInstance).await,
+                },
+            };
+            let pooled = if anew { None } else { self.pooled(&peer, task.request.method.is_idempotent()) };
+            let reused = pooled.is_some();
+            let mut upstream = match pooled {
+                Some(upstream) => upstream,
+                None => match self.connect(&peer).await {
+                    Ok(upstream) => upstream,
+                    Err(cause) => {
+                        let Some(app) = app else {
+                            self.worker.say(|| warn!(%cause, "the site takes no connection"));
+                            return self.page(task, Page::SiteAway).await;
+                        };
+                        self.refused(app, open.as_ref(), &cause);
+                        if retried || !app.budget().spend() {
+                            return self.failed_page(task, app, Page::NoInstance).await;
+                        }
+                        // Nothing was sent: any other instance may have it.
+                        retried = true;
+                        not = open.map(|open| open.instance().id);
+                        continue;
+                    }
+                },
+            };
+            let after = if task.request.persistent && !self.worker.is_stopping() { After::Keep } else { After::Close };
+            let asked = Asked {
+                method: task.request.method,
+                version: task.request.version,
+                upgrade: task.request.upgrade.is_some(),
+                after,
+            };
+            let mut carry = Carry {
+                client: &mut self.io,
+                input: &mut self.input,
+                inbound: &mut task.inbound,
+                upstream: &mut upstream,
+                timer: &mut self.timer,
+                timeouts: &self.worker.shared.config.timeouts,
+                head: task.head,
+                asked,
+                way: Course::default(),
+            };
+            let end = poll_fn(|cx| carry.poll(cx)).await;
+            let course = carry.way;
+            let status = course.status();
+            if let Some(open) = &open {
+                if course.heard {
+                    open.instance().connected();
+                }
+                if status.is_some_and(|status| status >= 500) {
+                    open.instance().failed(self.worker.shared.now_ms());
+                }
+            }
+            match end {
+                End::Done { upstream_reusable, after } => {
+                    task.inbound.finish(&mut self.input);
+                    if upstream_reusable {
+                        self.worker.pool.borrow_mut().give(peer, upstream);
+                    }
+                    return Some(after);
+                }
+                End::Tunnel => {
+                    task.inbound.finish(&mut self.input);
+                    let idle = ms(self.worker.shared.config.timeouts.tunnel_ms);
+                    let input = std::mem::take(&mut self.input);
+                    tunnel(&mut self.io, &mut upstream, input, course.output, &mut self.timer, idle).await;
+                    return None;
+                }
+                End::Aborted => return None,
+                End::Broken => {
+                    if let (Some(app), Some(open)) = (app, &open) {
+                        self.blame(app, open, "it broke off");
+                    }
+                    return None;
+                }
+                End::Failed(Failure::Died { nothing_sent }) => {
+                    // An idle connection that was closed as the request went out (RFC 9110 §9.2.2).
+                    if reused {
+                        self.worker.pool.borrow_mut().forget(&peer);
+                    }
+                    let again = reused
+                        && !retried
+                        && (nothing_sent || task.request.method.is_idempotent())
+                        && task.inbound.rewind()
+                        && app.is_none_or(|app| app.budget().spend());
+                    if again {
+                        (retried, anew) = (true, true);
+                        not = open.map(|open| open.instance().id);
+                        continue;
+                    }
+                    return self.no_answer(task, app, open, "it closed the connection").await;
+                }
+                End::Failed(Failure::Garbled(why)) => return self.no_answer(task, app, open, why).await,
+                End::Failed(Failure::TooLate) => match app {
+                    Some(app) => {
+                        if let Some(open) = &open {
+                            self.blame(app, open, "it did not answer in time");
+                        }
+                        return self.failed_page(task, app, Page::TooLate).await;
+                    }
+                    None => return self.page(task, Page::SiteAway).await,
+                },
+                End::Failed(Failure::ClientTooLate) => {
+                    self.last_words(&pages::refuse("408 Request Timeout", "the body took too long")).await;
+                    return None;
+                }
+                End::Failed(Failure::BadBody(why)) => {
+                    self.last_words(&pages::refuse("400 Bad Request", why)).await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// An instance of the app as it is now: it may have changed since the request came.
+    fn choose(&self, app: &App, not: Option<InstanceId>, same_will_do: bool) -> Option<Open> {
+        let shared = &self.worker.shared;
+        let table = shared.table.load();
+        let app = table.app(app.id)?;
+        let other = app.choose(shared, not);
+        if other.is_none() && same_will_do { app.choose(shared, None) } else { other }
+    }
+
+    fn pooled(&self, peer: &Peer, idempotent: bool) -> Option<Socket> {
+        let mut pool = self.worker.pool.borrow_mut();
+        loop {
+            let socket = pool.take(peer)?;
+            if idempotent || socket.is_surely_quiet() {
+                return Some(socket);
+            }
+        }
+    }
+
+    async fn connect(&self, peer: &Peer) -> io::Result<Socket> {
+        let config = &self.worker.shared.config;
+        let connecting = async {
+            match peer {
+                Peer::Site => UnixStream::connect(&config.web_socket).await.map(Socket::Unix),
+                Peer::Instance(instance) => {
+                    let tcp = TcpStream::connect(instance.address).await?;
+                    tcp.set_nodelay(true)?;
+                    Ok(Socket::Tcp(tcp))
+                }
+            }
+        };
+        match timeout(ms(config.timeouts.connect_ms), connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Takes an instance that takes no connection out of the choice for a while.
+    fn refused(&self, app: &App, open: Option<&Open>, cause: &io::Error) {
+        // What is short here is not the instance's fault.
+        let ours = [
+            libc_errno::EMFILE,
+            libc_errno::ENFILE,
+            libc_errno::ENOBUFS,
+            libc_errno::ENOMEM,
+            libc_errno::EADDRNOTAVAIL,
+        ];
+        if cause.raw_os_error().is_some_and(|code| ours.contains(&code)) {
+            self.worker.say(|| warn!(%cause, "no connection could be made"));
+            return;
+        }
+        let Some(instance) = open.map(Open::instance) else { return };
+        if instance.refused(self.worker.shared.now_ms()) {
+            info!(app.name = %app.name, instance.id = %instance.id, %cause, "an instance of {} takes no connection", app.name);
+        }
+    }
+
+    fn blame(&self, app: &App, open: &Open, why: &str) {
+        open.instance().failed(self.worker.shared.now_ms());
+        let instance = open.instance().id;
+        self.worker
+            .say(|| info!(app.name = %app.name, instance.id = %instance, "{} gave no whole answer: {why}", app.name));
+    }
+
+    async fn no_answer(
+        &mut self,
+        task: Task<'_>,
+        app: Option<&Arc<App>>,
+        open: Option<Open>,
+        why: &str,
+    ) -> Option<After> {
+        match app {
+            Some(app) => {
+                if let Some(open) = &open {
+                    self.blame(app, open, why);
+                }
+                self.failed_page(task, app, Page::NoAnswer).await
+            }
+            None => {
+                self.worker.say(|| warn!("the site gave no whole answer: {why}"));
+                self.page(task, Page::SiteAway).await
+            }
+        }
+    }
+
+    async fn failed_page(&mut self, task: Task<'_>, app: &App, page: Page<'_>) -> Option<After> {
+        app.meter.count_failed();
+        self.page(task, page).await
+    }
+
+    /// A page of our own. The connection goes on if the request is whole.
+    async fn page(&mut self, mut task: Task<'_>, page: Page<'_>) -> Option<After> {
+        let keep = task.request.persistent && task.inbound.is_whole() && !self.worker.is_stopping();
+        let after = if keep { After::Keep } else { After::Close };
+        let way = Way { method: task.request.method, html: task.request.html, after, request_id: task.id };
+        let answer = self.worker.shared.pages.answer(page, &way);
+        task.inbound.finish(&mut self.input);
+        self.write(&answer).await.ok()?;
+        Some(after)
+    }
+
+    async fn refuse(self, refusal: Refusal) {
+        let answer = match refusal {
+            Refusal::Malformed(why) => pages::refuse("400 Bad Request", why),
+            Refusal::TooLarge => {
+                pages::refuse("431 Request Header Fields Too Large", "the request's head is too large")
+            }
+            Refusal::Method => pages::refuse("405 Method Not Allowed", "this is not a proxy to elsewhere"),
+            Refusal::Version => {
+                pages::refuse("505 HTTP Version Not Supported", "only HTTP/1.1 and HTTP/1.0 are spoken here")
+            }
+        };
+        let mut client = self;
+        client.last_words(&answer).await;
+    }
+
+    async fn last_words(&mut self, answer: &[u8]) {
+        if self.write(answer).await.is_ok() {
+            self.listen_on().await;
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        self.timer.set(ms(self.worker.shared.config.timeouts.stall_ms));
+        poll_fn(|cx| {
+            while sent < bytes.len() {
+                match poll_write_both(&mut self.io, cx, &bytes[sent..], &[]) {
+                    Poll::Ready(Ok(n)) => sent += n,
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => return self.timer.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    async fn linger(mut self) {
+        self.listen_on().await;
+    }
+
+    /// Says that nothing more comes, and hears the client out for a moment.
+    async fn listen_on(&mut self) {
+        use tokio::io::AsyncWriteExt;
+        if self.io.shutdown().await.is_err() {
+            return;
+        }
+        self.input = Buffer::default();
+        self.timer.set(LINGER);
+        let mut reads = 0;
+        poll_fn(|cx| {
+            loop {
+                match self.input.poll_fill(&mut self.io, cx) {
+                    Poll::Ready(Ok(n @ 1..)) => self.input.consume(n),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(cx),
+                }
+                reads += 1;
+                if reads > LINGER_READS {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+}
+
+fn hex(id: u128) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (i, digit) in out.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(id >> (124 - 4 * i) & 15) as usize];
+    }
+    out
+}
+
+/// System errors that say that something is short on this side.
+mod libc_errno {
+    use nix::errno::Errno;
+    pub const EMFILE: i32 = Errno::EMFILE as i32;
+    pub const ENFILE: i32 = Errno::ENFILE as i32;
+    pub const ENOBUFS: i32 = Errno::ENOBUFS as i32;
+    pub const ENOMEM: i32 = Errno::ENOMEM as i32;
+    pub const EADDRNOTAVAIL: i32 = Errno::EADDRNOTAVAIL as i32;
+}

@@ -1,0 +1,385 @@
+//! Requests by app, counted in a mapped file: kill -9 loses none, and counting is one atomic add.
+//!
+//! The file's random id is the counters' life (MONEY "A meter is read, not ticked"). A slot belongs
+//! to its app for that life: given to another and back, it would begin again below what was already
+//! reported. Beside the count lies the last reading, so that a restart still knows what it owes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use domain::wire::Committed;
+use domain::{AppId, Life, Meter, Reading, Time};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+use tracing::{error, warn};
+
+#[derive(Debug, thiserror::Error)]
+pub enum MeterError {
+    #[error("could not make {path} ready")]
+    File {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("{path} is in use: another balancer counts there")]
+    InUse { path: PathBuf },
+}
+
+const MAGIC: &[u8; 8] = b"BERTHMTR";
+const VERSION: u32 = 1;
+/// Magic, version, 16 bytes of life; then nothing up to the first slot.
+const HEADER: u64 = 4096;
+const SLOTS_A_CHUNK: usize = 1024;
+const CHUNK: u64 = (SLOTS_A_CHUNK * size_of::<Cell>()) as u64;
+/// Hours of one app that wait for the coordinator; older ones are counted into later ones.
+const HOURS_MAX: usize = 72;
+const READINGS_MAX: usize = 5_000;
+
+/// One app's part of the file.
+#[repr(C, align(64))]
+struct Cell {
+    /// Written last; 0: free.
+    app: AtomicI64,
+    requests: AtomicU64,
+    /// Of these, answered by the balancer itself because the app did not.
+    failed: AtomicU64,
+    /// The last reading: of which hour, and its value.
+    hour: AtomicI64,
+    read: AtomicU64,
+}
+
+/// A stretch of the file in memory; stays as long as anybody counts in it.
+struct Chunk(MmapRaw);
+
+impl Chunk {
+    fn cell(&self, index: usize) -> &Cell {
+        assert!(index < SLOTS_A_CHUNK);
+        // SAFETY: the mapping is page-aligned, SLOTS_A_CHUNK cells long, lives as long as `self`,
+        // and is only touched through atomics; any bytes are valid ones.
+        unsafe { &*self.0.as_mut_ptr().cast::<Cell>().add(index) }
+    }
+}
+
+/// Where an app's requests are counted.
+#[derive(Clone)]
+pub struct Slot {
+    chunk: Arc<Chunk>,
+    index: usize,
+}
+
+impl Slot {
+    pub fn count(&self) {
+        self.chunk.cell(self.index).requests.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_failed(&self) {
+        self.chunk.cell(self.index).failed.fetch_add(1, Relaxed);
+    }
+}
+
+/// What was read of an app and is not known to be in PostgreSQL.
+#[derive(Default)]
+struct Owed {
+    /// The greatest value that is committed, of any hour.
+    committed: u64,
+    hours: BTreeMap<Time, u64>,
+}
+
+pub struct Meters {
+    path: PathBuf,
+    file: Flock<File>,
+    life: Life,
+    chunks: Vec<Arc<Chunk>>,
+    slots: HashMap<AppId, Slot>,
+    used: usize,
+    owed: BTreeMap<AppId, Owed>,
+    /// Where the next report begins, when one cannot hold all.
+    next: AppId,
+}
+
+impl Meters {
+    /// The counters in `dir`, or new ones. A file that cannot be understood is put aside.
+    pub fn open(dir: &Path) -> Result<Self, MeterError> {
+        let path = dir.join("meters");
+        let failed = |cause| MeterError::File { path: path.clone(), cause };
+        if let Err(why) = check(&path).map_err(failed)? {
+            let aside = dir.join(format!("meters.{:016x}.bad", rand::random::<u64>()));
+            warn!(path = %path.display(), aside = %aside.display(), "counting begins anew: {why}");
+            std::fs::rename(&path, &aside).map_err(failed)?;
+        }
+        if !path.exists() {
+            create(dir, &path).map_err(failed)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
+        let file =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| MeterError::InUse { path: path.clone() })?;
+        let mut id = [0; 16];
+        file.read_exact_at(&mut id, 12).map_err(failed)?;
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let life = id.parse().map_err(|e| failed(io::Error::other(e)))?;
+        let chunks = (file.metadata().map_err(failed)?.len().saturating_sub(HEADER)) / CHUNK;
+        let mut meters = Self {
+            path: path.clone(),
+            file,
+            life,
+            chunks: Vec::new(),
+            slots: HashMap::new(),
+            used: 0,
+            owed: BTreeMap::new(),
+            next: AppId(0),
+        };
+        for n in 0..chunks {
+            let chunk = Arc::new(map(&meters.file, n).map_err(failed)?);
+            meters.chunks.push(Arc::clone(&chunk));
+            for index in 0..SLOTS_A_CHUNK {
+                let cell = chunk.cell(index);
+                let app = AppId(cell.app.load(Acquire));
+                if app.0 == 0 {
+                    return Ok(meters);
+                }
+                meters.used += 1;
+                meters.slots.insert(app, Slot { chunk: Arc::clone(&chunk), index });
+                let (hour, read) = (Time::from_unix_micros(cell.hour.load(Relaxed)), cell.read.load(Relaxed));
+                if read > 0 {
+                    meters.owed.entry(app).or_default().hours.insert(hour, read);
+                }
+            }
+        }
+        Ok(meters)
+    }
+
+    /// The slot of `app`, for the whole life of the file.
+    pub fn slot(&mut self, app: AppId) -> Slot {
+        if let Some(slot) = self.slots.get(&app) {
+            return slot.clone();
+        }
+        if self.used == self.chunks.len() * SLOTS_A_CHUNK {
+            let chunk = self.grow().unwrap_or_else(|cause| {
+                // Visitors come first: these requests are counted in memory only.
+                error!(path = %self.path.display(), %cause, "the counters' file cannot grow: the requests of new apps are lost if the balancer is killed");
+                Chunk(anonymous())
+            });
+            self.chunks.push(Arc::new(chunk));
+        }
+        let (chunk, index) = (&self.chunks[self.used / SLOTS_A_CHUNK], self.used % SLOTS_A_CHUNK);
+        chunk.cell(index).app.store(app.0, Release);
+        self.used += 1;
+        let slot = Slot { chunk: Arc::clone(chunk), index };
+        self.slots.insert(app, slot.clone());
+        slot
+    }
+
+    fn grow(&self) -> io::Result<Chunk> {
+        let n = self.chunks.len() as u64;
+        // Really allocated: a write into a hole of a full disk would end the process.
+        let (offset, length) = ((HEADER + n * CHUNK).cast_signed(), CHUNK.cast_signed());
+        fallocate(&*self.file, FallocateFlags::empty(), offset, length).map_err(io::Error::from)?;
+        map(&self.file, n)
+    }
+
+    /// What is not known to be committed, and the time it was read: at most 5,000 readings.
+    pub fn readings(&mut self, now: Time) -> Vec<Reading> {
+        let hour = now.hour();
+        for (app, slot) in &self.slots {
+            let cell = slot.chunk.cell(slot.index);
+            let value = cell.requests.load(Relaxed);
+            let owed = self.owed.entry(*app).or_default();
+            if value <= owed.committed || owed.hours.values().next_back().is_some_and(|read| *read >= value) {
+                continue;
+            }
+            // A reading's time never runs back, whatever the clock does.
+            let hour = owed.hours.keys().next_back().copied().unwrap_or(hour).max(hour);
+            owed.hours.insert(hour, value);
+            while owed.hours.len() > HOURS_MAX {
+                owed.hours.pop_first();
+            }
+            cell.read.store(value, Relaxed);
+            cell.hour.store(hour.unix_micros(), Relaxed);
+        }
+        let reading = |(app, owed): (&AppId, &Owed)| {
+            let (app, life) = (*app, self.life.clone());
+            let one = move |(hour, value): (&Time, &u64)| Reading {
+                life: life.clone(),
+                app,
+                meter: Meter::Requests,
+                hour: *hour,
+                value: *value,
+                // Of an hour that is over, its last moment: it was not read later.
+                at: now.clamp(*hour, hour.plus(std::time::Duration::from_micros(3_599_999_999))),
+            };
+            owed.hours.iter().map(one).collect::<Vec<_>>()
+        };
+        let (before, after) = (self.owed.range(..self.next), self.owed.range(self.next..));
+        let all: Vec<Reading> = after.chain(before).flat_map(reading).take(READINGS_MAX).collect();
+        self.next = match all.last() {
+            Some(last) if all.len() == READINGS_MAX => last.app,
+            _ => AppId(0),
+        };
+        all
+    }
+
+    /// Forgets what PostgreSQL holds.
+    pub fn committed(&mut self, committed: &Committed) {
+        for held in &committed.readings {
+            if held.life != self.life || held.meter != Meter::Requests {
+                continue;
+            }
+            let Some(owed) = self.owed.get_mut(&held.app) else { continue };
+            if owed.hours.get(&held.hour).is_some_and(|value| *value <= held.value) {
+                owed.hours.remove(&held.hour);
+                owed.committed = owed.committed.max(held.value);
+            }
+        }
+    }
+
+    /// The file, to be written out where that may block: a power cut loses what was not.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+}
+
+/// `Ok(Err(why))` is a file that is none of ours, or of another version.
+fn check(path: &Path) -> io::Result<Result<(), String>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
+        Err(e) => return Err(e),
+    };
+    let (mut magic, mut version) = ([0; 8], [0; 4]);
+    let length = file.metadata()?.len();
+    if length < HEADER || file.read_exact(&mut magic).is_err() || &magic != MAGIC {
+        return Ok(Err("the file is not one of counters".to_owned()));
+    }
+    file.read_exact(&mut version)?;
+    match u32::from_le_bytes(version) {
+        VERSION => Ok(Ok(())),
+        other => Ok(Err(format!("the file's version is {other}, not {VERSION}"))),
+    }
+}
+
+/// A new life, whole or not there at all.
+fn create(dir: &Path, path: &Path) -> io::Result<()> {
+    let new = dir.join("meters.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(MAGIC)?;
+    file.write_all(&VERSION.to_le_bytes())?;
+    file.write_all(&rand::random::<u128>().to_le_bytes())?;
+    file.set_len(HEADER)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(dir)?.sync_all()
+}
+
+fn map(file: &File, n: u64) -> io::Result<Chunk> {
+    MmapOptions::new().offset(HEADER + n * CHUNK).len(SLOTS_A_CHUNK * size_of::<Cell>()).map_raw(file).map(Chunk)
+}
+
+fn anonymous() -> MmapRaw {
+    let memory = MmapOptions::new().len(SLOTS_A_CHUNK * size_of::<Cell>()).map_anon();
+    memory.expect("64 KiB of memory are given or the process is ended").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use domain::wire::CommittedReading;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn noon() -> Time {
+        Time::from_unix_micros(1_763_380_800_000_000)
+    }
+
+    fn values(meters: &mut Meters, now: Time) -> Vec<(i64, Time, u64)> {
+        meters.readings(now).iter().map(|r| (r.app.0, r.hour, r.value)).collect()
+    }
+
+    fn commit(meters: &mut Meters, readings: &[Reading]) {
+        let held = |r: &Reading| CommittedReading {
+            life: r.life.clone(),
+            app: r.app,
+            meter: r.meter,
+            hour: r.hour,
+            value: r.value,
+        };
+        meters.committed(&Committed { readings: readings.iter().map(held).collect() });
+    }
+
+    #[test]
+    fn what_was_counted_is_there_after_a_new_start_in_the_same_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut meters = Meters::open(dir.path()).unwrap();
+        for app in 1..=3000 {
+            let slot = meters.slot(AppId(app));
+            (0..app % 7).for_each(|_| slot.count());
+        }
+        let before = values(&mut meters, noon());
+        let life = meters.life.clone();
+        assert!(matches!(Meters::open(dir.path()), Err(MeterError::InUse { .. })));
+        drop(meters);
+        let mut again = Meters::open(dir.path()).unwrap();
+        assert_eq!(again.life, life);
+        assert_eq!(values(&mut again, noon()), before);
+        again.slot(AppId(5)).count();
+        let five = values(&mut again, noon()).into_iter().find(|r| r.0 == 5);
+        assert_eq!(five, Some((5, noon(), 6)));
+    }
+
+    #[test]
+    fn a_reading_is_reported_until_it_is_committed_and_each_hour_has_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut meters = Meters::open(dir.path()).unwrap();
+        let slot = meters.slot(AppId(1));
+        assert_eq!(values(&mut meters, noon()), []);
+        slot.count();
+        let first = meters.readings(noon());
+        slot.count();
+        assert_eq!(values(&mut meters, noon()), [(1, noon(), 2)]);
+        // An answer to the older value leaves the newer owed.
+        commit(&mut meters, &first);
+        assert_eq!(values(&mut meters, noon()), [(1, noon(), 2)]);
+        slot.count();
+        let one = noon().plus(HOUR);
+        assert_eq!(values(&mut meters, one), [(1, noon(), 2), (1, one, 3)]);
+        let all = meters.readings(one.plus(Duration::from_secs(5)));
+        assert!(all.iter().all(|r| r.at.hour() == r.hour));
+        commit(&mut meters, &all);
+        assert_eq!(values(&mut meters, one), []);
+        // A clock that went back does not take the count with it.
+        slot.count();
+        assert_eq!(values(&mut meters, one), [(1, one, 4)]);
+        slot.count();
+        assert_eq!(values(&mut meters, noon()), [(1, one, 5)]);
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("meters"), "hello").unwrap();
+        let mut meters = Meters::open(dir.path()).unwrap();
+        meters.slot(AppId(1)).count();
+        assert_eq!(values(&mut meters, noon()).len(), 1);
+        assert!(
+            std::fs::read_dir(dir.path()).unwrap().any(|f| f.unwrap().file_name().to_string_lossy().ends_with(".bad"))
+        );
+    }
+
+    #[test]
+    fn more_than_one_report_can_hold_comes_with_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut meters = Meters::open(dir.path()).unwrap();
+        (1..=7000).for_each(|app| meters.slot(AppId(app)).count());
+        let mut seen: Vec<i64> = (0..2).flat_map(|_| values(&mut meters, noon())).map(|r| r.0).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 7000);
+    }
+}

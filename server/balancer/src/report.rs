@@ -1,0 +1,81 @@
+//! Tells the coordinator which routes are in use, which instances that left still have requests
+//! open, and what was counted; hears what may be forgotten.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use domain::Time;
+use domain::wire::{BalancerReport, Committed, OpenRequests};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::Shared;
+use crate::meters::Meters;
+use crate::routes::{State, chain};
+
+/// At least this often, so that a silent balancer is a dead one.
+const EVERY: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_secs(10);
+/// The last report, after `stop`; what it does not bring is in the file.
+const LAST: Duration = Duration::from_secs(2);
+
+pub async fn report(
+    shared: &Shared,
+    client: &link::Client,
+    state: &State,
+    meters: &Arc<Mutex<Meters>>,
+    done: &CancellationToken,
+) {
+    let mut failing = false;
+    loop {
+        let begun = Instant::now();
+        let last = done.is_cancelled();
+        let body = body(state, meters).await;
+        let sent = client.post::<Committed>("/v1/counts", &body, if last { LAST } else { ANSWER }).await;
+        match sent {
+            Ok(committed) => {
+                if failing {
+                    info!("the coordinator takes reports again");
+                }
+                failing = false;
+                lock(meters).committed(&committed.unwrap_or_default());
+            }
+            Err(cause) => {
+                if !failing {
+                    warn!(cause = %chain(&cause), "the coordinator takes no report: counts are kept until it does");
+                }
+                failing = true;
+            }
+        }
+        if last {
+            return;
+        }
+        // A coordinator that is away is not asked faster because something changed.
+        let soonest = begun + if failing { EVERY } else { Duration::from_millis(20) };
+        tokio::select! {
+            () = sleep_until(begun + EVERY) => {}
+            () = async { shared.report.notified().await; sleep_until(soonest).await } => {}
+            () = done.cancelled() => {}
+        }
+    }
+}
+
+fn lock(meters: &Mutex<Meters>) -> std::sync::MutexGuard<'_, Meters> {
+    meters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+async fn body(state: &State, meters: &Arc<Mutex<Meters>>) -> BalancerReport {
+    let seen = state.acknowledged();
+    let open = state.leaving().iter().map(|i| OpenRequests { id: i.id, requests: i.open() }).collect();
+    let readings = lock(meters).readings(Time::from(SystemTime::now()));
+    if !readings.is_empty() {
+        // On disk before it is told to anybody, or a power cut would make the count run back.
+        let file = lock(meters).file();
+        let written = tokio::task::spawn_blocking(move || file?.sync_data()).await;
+        if let Ok(Err(cause)) = written {
+            warn!(%cause, "the counters could not be written out");
+        }
+    }
+    BalancerReport { seen, open, readings }
+}
