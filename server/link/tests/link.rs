@@ -1,5 +1,7 @@
 //! Client and server against each other on a real unix socket.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ fn served(uid: u32) -> Served {
     let router = Router::new()
         .route("/v1/echo", post(|role: Extension<Role>, Json(n): Json<u64>| async move { Json((role.0, n)) }))
         .route("/v1/nothing", post(|| async { axum::http::StatusCode::NO_CONTENT }))
-        .route("/v1/never", post(|| std::future::pending::<()>()))
+        .route("/v1/never", post(std::future::pending::<()>))
         .route(
             "/v1/big",
             get(|| async {

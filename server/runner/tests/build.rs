@@ -1,6 +1,8 @@
 //! Builds against the real runtime, uv and mksquashfs, with a coordinator and a logs role of the
 //! test's own on real sockets. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::collections::HashMap;
