@@ -14,7 +14,7 @@
 //! | logs `POST /v1/lines` | runner | [`Lines`] → 204 |
 //! | logs `GET /v1/stream?stream=S&after=C&limit=N[&follow=1]` | web, receiver, control | → a JSON [`LogLine`] a line; with `follow` it stays open (an empty line every 10 s) and N counts only where it begins; without `after`, the last N (1,000; at most 10,000), or with `since=µs` the first N of that time or later; `berth` lines say what is not there any more |
 //! | logs `DELETE /v1/app/ID` | control | → 204: all logs of an app, for good |
-//! | runner (a socket of its own: [`GitAsk`]) | receiver | descriptors by SCM_RIGHTS |
+//! | runner (a socket of its own: [`GitCall`]) | receiver | descriptors by SCM_RIGHTS |
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -349,9 +349,17 @@ pub struct LogLine {
 
 // ---- git sandboxes --------------------------------------------------------------------------
 
-/// Asked of the runner of the same server, as one JSON line on a connection of its own, with the
-/// descriptors standard input, output and error, in this order, by SCM_RIGHTS.
+/// One JSON line on a connection of its own to the runner of the same server, with the descriptors
+/// standard input, output and error, in this order, by SCM_RIGHTS.
 /// The runner answers with lines of [`GitAnswer`]. A closed connection ends the sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GitCall {
+    /// The receiver's; its UID is known from the connection.
+    pub token: crate::Secret<String>,
+    pub ask: GitAsk,
+}
+
+/// What is to be run on an app's bare repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitAsk {
     pub app: AppId,
@@ -369,13 +377,18 @@ pub struct GitAsk {
 pub enum GitVerb {
     ReceivePack,
     UploadPack,
-    /// `git update-ref NAME NEW OLD`; an `old` of `None` means that it must not exist.
+    /// Moves a branch from `old` to `new`; an `old` of `None` means that it must not exist.
+    /// Exits with 0 when it is there now (also when it was before), [`GIT_REF_MOVED`] when it is
+    /// somewhere else.
     UpdateRef {
         name: String,
         new: CommitId,
         old: Option<CommitId>,
     },
 }
+
+/// The exit code of [`GitVerb::UpdateRef`] for a branch that somebody else moved.
+pub const GIT_REF_MOVED: i32 = 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
