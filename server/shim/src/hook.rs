@@ -1,8 +1,304 @@
-//! git's `proc-receive` hook: carries the pushed refs to the receiver, prints what it answers.
+//! What runs beside git in a git sandbox: the `proc-receive` hook, which carries pushed refs and a
+//! commit's tree to the receiver and prints what it answers, and `move`, which moves a branch.
+//!
+//! The hook decides nothing: which ref is deployed, what is refused and with which words, comes
+//! from the receiver over one unix socket, whose path is in `BERTH_HOOK_SOCKET`. A frame is one
+//! byte for its kind, four for its length (big-endian), and that many bytes:
+//!
+//! | from the hook | | from the receiver | |
+//! | --- | --- | --- | --- |
+//! | `r` | `OLD NEW REF`, one a ref | `l` | a line for the person who pushes |
+//! | `.` | that were all refs | `d` | `COMMIT`: keep it, and send its tree |
+//! | `i` | the commit's subject | `o` | `REF` was taken |
+//! | `t` | a piece of the tree's tar | `n` | `REF REASON`: was not |
+//! | `e` | the tar is complete | `.` | that were all answers |
+//! | `x` | why it cannot be sent | | |
 
-use std::process::ExitCode;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+/// gitprotocol-common(5): the largest pkt-line.
+const PACKET_BYTES_MAX: usize = 65_520;
+const FRAME_BYTES_MAX: usize = 64 << 10;
+/// More refs than any honest push has.
+const REFS_MAX: usize = 1_000;
+/// `domain::wire::GIT_REF_MOVED`.
+const REF_MOVED: u8 = 10;
 
 pub fn run() -> ExitCode {
-    eprintln!("this hook needs a receiver");
-    ExitCode::from(69)
+    let args: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [_, "hook", "move", name, new, old] => move_branch(name, new, old),
+        _ => receive().map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|cause| {
+        say(&format!("The hook failed: {cause}"));
+        ExitCode::FAILURE
+    })
+}
+
+// ---- proc-receive ---------------------------------------------------------------------------
+
+/// githooks(5), "proc-receive": version, commands, answers.
+fn receive() -> io::Result<()> {
+    let (mut stdin, mut stdout) = (io::stdin().lock(), io::stdout().lock());
+    let version = packets(&mut stdin)?;
+    let spoken = version.first().map(|line| line.split(|b| *b == 0).next().unwrap_or_default().trim_ascii_end());
+    if spoken != Some(b"version=1") {
+        return Err(bad("git speaks a version of proc-receive that is not 1"));
+    }
+    // No atomic, no push options: the repository's configuration offers neither.
+    packet(&mut stdout, b"version=1\n")?;
+    stdout.write_all(b"0000")?;
+    stdout.flush()?;
+
+    let commands = packets(&mut stdin)?;
+    let mut refs = Vec::new();
+    for line in commands {
+        let line = String::from_utf8(line).map_err(|_| bad("a ref's name is not UTF-8"))?;
+        refs.push(line.trim_end_matches('\n').to_owned());
+    }
+    let answers = match ask(&refs) {
+        Ok(answers) => answers,
+        Err(cause) => {
+            say(&format!("The connection to Berth broke off ({cause})."));
+            say("A deploy that has begun goes on; its page shows how it ends.");
+            refs.iter().map(|line| format!("ng {} Berth is away, try again", name_of(line))).collect()
+        }
+    };
+    for answer in answers {
+        packet(&mut stdout, answer.as_bytes())?;
+    }
+    stdout.write_all(b"0000")?;
+    stdout.flush()
+}
+
+fn name_of(command: &str) -> &str {
+    command.splitn(3, ' ').nth(2).unwrap_or(command)
+}
+
+/// Tells the receiver what was pushed, does what it asks for, and returns git's answers.
+fn ask(refs: &[String]) -> io::Result<Vec<String>> {
+    let path = std::env::var_os("BERTH_HOOK_SOCKET").ok_or_else(|| bad("no socket was named"))?;
+    let mut socket = UnixStream::connect(path)?;
+    for line in refs {
+        frame(&mut socket, b'r', line.as_bytes())?;
+    }
+    frame(&mut socket, b'.', b"")?;
+    let mut answers = Vec::new();
+    loop {
+        let (kind, body) = read_frame(&mut socket)?;
+        let text = String::from_utf8_lossy(&body);
+        match kind {
+            b'l' => say(&text),
+            b'd' => {
+                if let Err(cause) = send_tree(&mut socket, &text) {
+                    // Refused halfway (too big), the receiver no longer listens, but still speaks.
+                    let _ = frame(&mut socket, b'x', cause.to_string().as_bytes());
+                }
+            }
+            b'o' => answers.push(format!("ok {text}")),
+            b'n' => answers.push(format!("ng {text}")),
+            b'.' => return Ok(answers),
+            _ => return Err(bad("the receiver said something unknown")),
+        }
+    }
+}
+
+/// Keeps the commit under a hidden ref, so that it is not collected while no branch holds it, and
+/// sends its tree as it was committed.
+fn send_tree(socket: &mut UnixStream, commit: &str) -> io::Result<()> {
+    if commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(bad("that is no commit"));
+    }
+    if output(&["cat-file", "-t", commit])?.trim_ascii() != b"commit" {
+        return Err(bad("a branch must point to a commit"));
+    }
+    output(&["update-ref", &format!("refs/berth/commits/{commit}"), commit])?;
+    let subject = output(&["log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit])?;
+    let subject = subject.trim_ascii();
+    frame(socket, b'i', subject.get(..subject.len().min(1_000)).unwrap_or_default())?;
+    warn_of_what_is_missing(commit)?;
+
+    let mut archive = git(&["archive", "--format=tar", commit]).stdout(Stdio::piped()).spawn()?;
+    let sent = send_output(socket, &mut archive);
+    if sent.is_err() {
+        let _ = archive.kill();
+    }
+    let ended = archive.wait()?;
+    sent?;
+    if !ended.success() {
+        return Err(bad("git could not read the commit's tree"));
+    }
+    frame(socket, b'e', b"")
+}
+
+fn send_output(socket: &mut UnixStream, archive: &mut Child) -> io::Result<()> {
+    let mut tar = archive.stdout.take().ok_or_else(|| bad("git archive has no output"))?;
+    let mut piece = vec![0; FRAME_BYTES_MAX];
+    loop {
+        let n = match tar.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(cause) if cause.kind() == ErrorKind::Interrupted => continue,
+            Err(cause) => return Err(cause),
+        };
+        frame(socket, b't', piece.get(..n).unwrap_or_default())?;
+    }
+}
+
+/// A tree may lack what its owner takes to be in it; better said before the build than guessed after.
+fn warn_of_what_is_missing(commit: &str) -> io::Result<()> {
+    // Only the links: modes of `ls-tree` come first in each entry.
+    let tree = output(&["ls-tree", "-r", "-z", "--full-tree", commit])?;
+    let submodules = tree.split(|b| *b == 0).filter(|entry| entry.starts_with(b"160000 "));
+    for entry in submodules.take(20) {
+        let path = entry.splitn(2, |b| *b == b'\t').nth(1).unwrap_or_default();
+        say(&format!("warning: {} is a submodule; its files are not part of the push", printable(path)));
+    }
+    // Without .gitattributes git fails here: then there is nothing of LFS either.
+    let attributes = quiet_output(&["cat-file", "blob", &format!("{commit}:.gitattributes")]).unwrap_or_default();
+    if attributes.windows(10).any(|w| w == b"filter=lfs") {
+        let pointer = "version https://git-lfs.github.com/spec/v1";
+        let found = quiet_output(&["grep", "-l", "-z", "-F", pointer, commit]).unwrap_or_default();
+        for path in found.split(|b| *b == 0).filter(|path| !path.is_empty()).take(20) {
+            let path = path.splitn(2, |b| *b == b':').nth(1).unwrap_or(path);
+            say(&format!("warning: {} is stored by Git LFS; only its pointer is part of the push", printable(path)));
+        }
+    }
+    Ok(())
+}
+
+// ---- move -----------------------------------------------------------------------------------
+
+/// `old` is a commit, or `none`. The branch may be there already: the answer of an earlier try
+/// was lost.
+fn move_branch(name: &str, new: &str, old: &str) -> io::Result<ExitCode> {
+    let there = quiet_output(&["rev-parse", "--verify", "--quiet", "--end-of-options", name]).unwrap_or_default();
+    let there = there.trim_ascii();
+    if there == new.as_bytes() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let expected = if old == "none" { "" } else { old };
+    if there != expected.as_bytes() {
+        return Ok(ExitCode::from(REF_MOVED));
+    }
+    // git compares once more under its lock. All zeros: it must not exist.
+    let zeros = "0".repeat(new.len());
+    let old = if old == "none" { zeros.as_str() } else { old };
+    output(&["update-ref", "--end-of-options", name, new, old]).map(|_| ExitCode::SUCCESS)
+}
+
+// ---- git, frames, pkt-lines -----------------------------------------------------------------
+
+fn git(args: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command.args(args).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command
+}
+
+fn output(args: &[&str]) -> io::Result<Vec<u8>> {
+    let out = git(args).stdout(Stdio::piped()).output()?;
+    if out.status.success() {
+        return Ok(out.stdout);
+    }
+    say(&String::from_utf8_lossy(&out.stderr));
+    Err(bad(&format!("git {} failed", args.first().unwrap_or(&""))))
+}
+
+fn quiet_output(args: &[&str]) -> Option<Vec<u8>> {
+    let out = git(args).stderr(Stdio::null()).output().ok()?;
+    out.status.success().then_some(out.stdout)
+}
+
+fn bad(text: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, text)
+}
+
+/// git carries the hook's standard error to the person who pushes.
+fn say(line: &str) {
+    let line = line.trim_end_matches('\n');
+    if !line.is_empty() {
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    } else {
+        let _ = io::stderr().write_all(b"\n");
+    }
+}
+
+/// A path of the customer's, for a terminal.
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn frame(to: &mut impl Write, kind: u8, body: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(body.len()).map_err(|_| bad("too long"))?.to_be_bytes();
+    let [a, b, c, d] = length;
+    to.write_all(&[kind, a, b, c, d])?;
+    to.write_all(body)
+}
+
+fn read_frame(from: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 5];
+    from.read_exact(&mut head)?;
+    let [kind, a, b, c, d] = head;
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    if length > FRAME_BYTES_MAX {
+        return Err(bad("the receiver's answer is too long"));
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    Ok((kind, body))
+}
+
+/// Packets up to the next flush.
+fn packets(from: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {
+    let mut all = Vec::new();
+    loop {
+        let mut head = [0; 4];
+        from.read_exact(&mut head)?;
+        let length = std::str::from_utf8(&head).ok().filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()));
+        let length = length.and_then(|s| usize::from_str_radix(s, 16).ok()).ok_or_else(|| bad("not a pkt-line"))?;
+        match length {
+            0 => return Ok(all),
+            4..=PACKET_BYTES_MAX if all.len() < REFS_MAX => {
+                let mut body = vec![0; length - 4];
+                from.read_exact(&mut body)?;
+                all.push(body);
+            }
+            4..=PACKET_BYTES_MAX => return Err(bad("too many refs in one push")),
+            _ => return Err(bad("not a pkt-line")),
+        }
+    }
+}
+
+fn packet(to: &mut impl Write, body: &[u8]) -> io::Result<()> {
+    let body = body.get(..body.len().min(PACKET_BYTES_MAX - 4)).unwrap_or_default();
+    write!(to, "{:04x}", body.len() + 4)?;
+    to.write_all(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_end_at_a_flush_and_nothing_hostile_is_taken() {
+        let mut good: &[u8] = b"0007abc00040000rest";
+        assert_eq!(packets(&mut good).ok(), Some(vec![b"abc".to_vec(), b"".to_vec()]));
+        for bad in ["zzzz", "0001", "0003", "fff1", "ffff", "00", "0009ab", "+007abc", ""] {
+            assert!(packets(&mut bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(packets(&mut "0004".repeat(REFS_MAX + 1).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_frame_reads_as_it_was_written() {
+        let mut bytes = Vec::new();
+        frame(&mut bytes, b'l', b"hello").unwrap_or_default();
+        assert_eq!(read_frame(&mut bytes.as_slice()).ok(), Some((b'l', b"hello".to_vec())));
+        assert!(read_frame(&mut [b'l', 0xff, 0xff, 0xff, 0xff].as_slice()).is_err());
+    }
 }
