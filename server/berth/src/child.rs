@@ -1,0 +1,258 @@
+//! Starts one role: under its own user, with nothing but named descriptors, from an open descriptor of
+//! the binary (a path below a private directory cannot be executed by another user).
+//!
+//! | descriptor | what |
+//! | --- | --- |
+//! | 0, 1, 2 | an empty input; the supervisor's output and error |
+//! | 3 | one JSON: [`Handed`] |
+//! | 4 | a pipe of the supervisor: its end ends the role |
+//! | 5… | the role's listening sockets, in the order of `Spec::descriptors` |
+
+use std::ffi::CString;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+
+pub const SETTINGS: RawFd = 3;
+pub const ALIVE: RawFd = 4;
+pub const FIRST: RawFd = 5;
+/// Descriptors below this are kept free in the supervisor, for what a child is handed.
+const RESERVED: RawFd = 24;
+
+/// How a process logs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Log {
+    pub json: bool,
+    pub filter: String,
+}
+
+/// What a child reads on descriptor 3.
+#[derive(Serialize, Deserialize)]
+pub struct Handed {
+    pub role: String,
+    pub log: Log,
+    /// How many listening sockets begin at descriptor 5.
+    pub descriptors: usize,
+    /// The role's own.
+    pub config: serde_json::Value,
+}
+
+/// A user by numbers.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+impl Identity {
+    fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+}
+
+/// What a role is started with, at each start.
+#[derive(Clone)]
+pub struct Spec {
+    pub role: &'static str,
+    pub user: Identity,
+    pub config: serde_json::Value,
+    pub descriptors: Vec<Arc<OwnedFd>>,
+}
+
+/// What all roles have in common.
+pub struct Common {
+    /// The binary, open.
+    pub binary: OwnedFd,
+    pub log: Log,
+    /// Its writing end is the supervisor's alone, for as long as it lives.
+    pub alive: OwnedFd,
+    /// The files by which a process joins the platform's groups.
+    pub joins: Vec<PathBuf>,
+}
+
+/// Keeps low descriptors for children: what is moved there must not hit one in use.
+pub fn reserve() -> io::Result<()> {
+    let null = std::fs::File::open("/dev/null")?;
+    for fd in 3..RESERVED {
+        // SAFETY: descriptors 3 and up are this function's at the start of the program; none is replaced.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) < 0 && libc::dup3(null.as_raw_fd(), fd, libc::O_CLOEXEC) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
+pub enum Output {
+    /// The supervisor's own.
+    Shared,
+    /// Read by the supervisor.
+    Piped,
+}
+
+pub fn spawn(common: &Common, spec: &Spec, output: Output) -> io::Result<Child> {
+    let handed = Handed {
+        role: spec.role.to_owned(),
+        log: common.log.clone(),
+        descriptors: spec.descriptors.len(),
+        config: spec.config.clone(),
+    };
+    let mut settings = std::fs::File::from(memfd_create(c"settings", MFdFlags::MFD_CLOEXEC)?);
+    settings.write_all(&serde_json::to_vec(&handed)?)?;
+    io::Seek::rewind(&mut settings)?;
+
+    let mut given = vec![settings.as_raw_fd(), common.alive.as_raw_fd()];
+    given.extend(spec.descriptors.iter().map(|fd| fd.as_raw_fd()));
+    let joins = open_joins(&common.joins)?;
+    let exec = Exec::new(common.binary.as_raw_fd(), &["berth", "role", spec.role])?;
+    let user = spec.user.clone();
+
+    let mut command = Command::new("berth");
+    command.stdin(Stdio::null());
+    if let Output::Piped = output {
+        command.stdout(Stdio::piped());
+    }
+    // SAFETY: between fork and exec only system calls are made, on memory that was prepared before.
+    unsafe {
+        command.pre_exec(move || {
+            join(&joins)?;
+            libc::setsid();
+            hand(&given)?;
+            become_user(&user)?;
+            exec.exec()
+        });
+    }
+    let child = command.spawn();
+    drop(settings);
+    child
+}
+
+/// A program of the system, under a user of the slice, in the platform's groups; ended with the supervisor.
+pub fn prepare(command: &mut Command, joins: &[PathBuf], user: Identity, death: libc::c_int) -> io::Result<()> {
+    let joins = open_joins(joins)?;
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+    // SAFETY: as above.
+    unsafe {
+        command.pre_exec(move || {
+            join(&joins)?;
+            libc::setsid();
+            become_user(&user)?;
+            // Cleared by the change of user.
+            libc::prctl(libc::PR_SET_PDEATHSIG, death);
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+fn open_joins(paths: &[PathBuf]) -> io::Result<Vec<std::fs::File>> {
+    paths.iter().map(|path| std::fs::OpenOptions::new().write(true).open(path)).collect()
+}
+
+/// Joins each group: 0 is who writes.
+fn join(files: &[std::fs::File]) -> io::Result<()> {
+    files.iter().try_for_each(|mut file| file.write_all(b"0"))
+}
+
+/// Puts the descriptors at 3, 4, …, and closes all others at exec.
+fn hand(given: &[RawFd]) -> io::Result<()> {
+    // SAFETY: system calls on numbers; the targets are reserved, or were given.
+    unsafe {
+        for (at, fd) in given.iter().enumerate() {
+            // Clears close-on-exec. A source is never a target: targets are reserved.
+            if libc::dup2(*fd, SETTINGS + at as RawFd) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        let first = (SETTINGS as usize + given.len()) as libc::c_uint;
+        if libc::close_range(first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Becomes `user`; anyone but root also loses every capability, for good.
+fn become_user(user: &Identity) -> io::Result<()> {
+    // SAFETY: system calls on this process only.
+    unsafe {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
+        let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut files))?;
+        files.rlim_cur = files.rlim_max;
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &files))?;
+        libc::umask(0o027);
+        if user.is_root() {
+            return Ok(());
+        }
+        for capability in 0..64 {
+            // Fails for numbers that this kernel does not know.
+            libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+        }
+        check(libc::setgroups(user.groups.len(), user.groups.as_ptr()))?;
+        check(libc::setresgid(user.gid, user.gid, user.gid))?;
+        check(libc::setresuid(user.uid, user.uid, user.uid))?;
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    }
+}
+
+/// For a process that changes itself.
+pub fn become_now(user: &Identity) -> io::Result<()> {
+    become_user(user)
+}
+
+/// An exec prepared before the fork: afterwards nothing may be allocated.
+struct Exec {
+    binary: RawFd,
+    _words: Vec<CString>,
+    arguments: Vec<*const libc::c_char>,
+    _settings: Vec<CString>,
+    environment: Vec<*const libc::c_char>,
+}
+
+// SAFETY: the pointers are into the vectors beside them, which are never changed.
+unsafe impl Send for Exec {}
+// SAFETY: as above.
+unsafe impl Sync for Exec {}
+
+impl Exec {
+    fn new(binary: RawFd, words: &[&str]) -> io::Result<Self> {
+        let owned = |words: &[&str]| words.iter().map(|word| CString::new(*word)).collect::<Result<Vec<_>, _>>();
+        let pointers = |words: &[CString]| -> Vec<*const libc::c_char> {
+            words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let words = owned(words)?;
+        let settings = owned(&["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "RUST_BACKTRACE=1"])?;
+        let (arguments, environment) = (pointers(&words), pointers(&settings));
+        Ok(Self { binary, _words: words, arguments, _settings: settings, environment })
+    }
+
+    /// Returns only what went wrong.
+    fn exec(&self) -> io::Result<()> {
+        // SAFETY: both vectors end with a null pointer.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                self.binary,
+                c"".as_ptr(),
+                self.arguments.as_ptr(),
+                self.environment.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            );
+        }
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line. Each flag of `berth up` is also a variable `BERTH_<FLAG>`; with `DATABASE_URL` and
+//! `REDIS_URL` of a later release these are all that Berth reads, and the supervisor alone reads them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use domain::{Email, Hostname};
+use ipnet::Ipv4Net;
+
+#[derive(Parser)]
+#[command(name = "berth", version, about = "A platform for apps on your own servers: git push, a URL, a bill.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Start Berth on this server, as root; SIGTERM or Ctrl-C stops it.
+    Up(Box<Up>),
+    /// Users, made by root on the server itself.
+    User(User),
+    /// What a static app runs in its sandbox.
+    #[command(hide = true)]
+    Files {
+        #[arg(long)]
+        root: PathBuf,
+        #[arg(long)]
+        port: u16,
+    },
+    /// One process of Berth; started by `berth up` only.
+    #[command(hide = true)]
+    Role { name: String },
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Up {
+    /// Where everything that must survive lies.
+    #[arg(long, env = "BERTH_DATA", default_value = "/var/lib/berth")]
+    pub data: PathBuf,
+
+    /// Where visitors come: site and apps. Port 0 takes any free one.
+    #[arg(long, env = "BERTH_HTTP", default_value = "0.0.0.0:8080")]
+    pub http: SocketAddr,
+
+    /// Where git comes. Port 0 takes any free one.
+    #[arg(long, env = "BERTH_SSH", default_value = "0.0.0.0:2222")]
+    pub ssh: SocketAddr,
+
+    /// The site's own host name.
+    #[arg(long, env = "BERTH_SITE_HOST", default_value = "localhost")]
+    pub site_host: Hostname,
+
+    /// An app answers at APP.<this>. It must not share a registrable domain with the site.
+    #[arg(long, env = "BERTH_APPS_DOMAIN", default_value = "localhost")]
+    pub apps_domain: Hostname,
+
+    /// The UIDs that this installation may use, FIRST-LAST [default: 65,536 of its slice's own].
+    #[arg(long, env = "BERTH_UID_RANGE")]
+    pub uid_range: Option<crate::slice::UidRange>,
+
+    /// The addresses of instances, a /16 [default: the first of 10.64.0.0/10 clear of the server's routes].
+    #[arg(long, env = "BERTH_SUBNET")]
+    pub subnet: Option<Ipv4Net>,
+
+    /// Networks that builds may reach although they are private: package indexes, proxies, resolvers.
+    #[arg(long, env = "BERTH_BUILD_NETWORKS", value_delimiter = ',')]
+    pub build_networks: Vec<Ipv4Net>,
+
+    /// The program `uv`, which installs Python packages in builds [default: the one in PATH].
+    #[arg(long, env = "BERTH_UV")]
+    pub uv: Option<PathBuf>,
+
+    /// What is logged: `info`, `debug`, or as `tracing` filters are written.
+    #[arg(long, env = "BERTH_LOG", default_value = "info")]
+    pub log: String,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct User {
+    #[command(subcommand)]
+    pub verb: UserVerb,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum UserVerb {
+    /// Make a user, and print a one-time link to sign in.
+    Create {
+        email: Email,
+        /// What the site calls them [default: the address before its @].
+        #[arg(long)]
+        name: Option<String>,
+        /// They run this Berth.
+        #[arg(long)]
+        operator: bool,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Print a new one-time link to sign in.
+    Link {
+        email: Email,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct At {
+    /// The data directory of the running `berth up`.
+    #[arg(long, env = "BERTH_DATA", default_value = "/var/lib/berth")]
+    pub data: PathBuf,
+}

@@ -1,0 +1,331 @@
+//! Berth's own PostgreSQL and Redis: the server's programs, under users of the slice, on unix sockets only.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use domain::Secret;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::child::{Identity, prepare};
+use crate::slice::{Slice, SliceError, User, directory};
+
+const INITDB_TIMEOUT: Duration = Duration::from_secs(120);
+/// After a power cut it replays what it had written.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
+/// The owner's role and the database.
+pub const OWNER: &str = "berth";
+/// What PostgreSQL calls the user of the child `migrate`, who alone is the owner.
+const MIGRATE: &str = "berth_migrate";
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("{what} is not installed: `cargo xtask build` installs what Berth needs, or `apt-get install {package}`")]
+    Missing { what: &'static str, package: &'static str },
+    #[error("could not {doing}")]
+    Io {
+        doing: &'static str,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("could not prepare PostgreSQL's data:\n{said}")]
+    Initdb { said: String },
+    #[error("this data was written by PostgreSQL {version}, which is not installed")]
+    Version { version: String },
+    #[error("{what} did not start; its log lines above say why")]
+    Start { what: &'static str },
+    #[error(transparent)]
+    Slice(#[from] SliceError),
+}
+
+fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+    move |cause| EngineError::Io { doing, cause }
+}
+
+/// A Redis user: who, its password, and the keys that it may touch.
+#[derive(Clone)]
+pub struct RedisUser {
+    pub name: &'static str,
+    pub password: Secret<String>,
+    pub keys: &'static [&'static str],
+}
+
+#[derive(Clone)]
+pub struct Postgres {
+    programs: PathBuf,
+    data: PathBuf,
+    sockets: PathBuf,
+    passwd: PathBuf,
+    user: Identity,
+    joins: Vec<PathBuf>,
+}
+
+impl Postgres {
+    /// Makes its directories, and its data at the first start.
+    pub async fn prepare(slice: &Slice, data: &Path, joins: &[PathBuf]) -> Result<Self, EngineError> {
+        let data = data.join("postgres");
+        let (uid, sockets) = (slice.uid(User::Postgres), slice.run().join("pg"));
+        let this = Self {
+            programs: programs(&data)?,
+            passwd: slice.run().join("passwd"),
+            user: Identity { uid, gid: uid, groups: vec![] },
+            joins: joins.to_vec(),
+            data,
+            sockets,
+        };
+        directory(&this.sockets, 0o750, uid, slice.uid(User::ToPostgres))?;
+        let migrate = slice.uid(User::Migrate);
+        let passwd = format!(
+            "root:x:0:0::/:/bin/false\nberth_postgres:x:{uid}:{uid}::/:/bin/false\n{MIGRATE}:x:{migrate}:{migrate}::/:/bin/false\n"
+        );
+        fs::write(&this.passwd, passwd).map_err(doing("write PostgreSQL's passwd"))?;
+        fs::set_permissions(&this.passwd, fs::Permissions::from_mode(0o644))
+            .map_err(doing("open PostgreSQL's passwd"))?;
+        if !this.data.join("PG_VERSION").exists() {
+            this.initdb().await?;
+        }
+        this.allow()?;
+        Ok(this)
+    }
+
+    /// For a role with its password.
+    pub fn url(&self, role: &str, password: &Secret<String>) -> Secret<String> {
+        Secret::new(format!(
+            "postgres://{role}:{}@localhost/{OWNER}?host={}",
+            password.expose(),
+            self.sockets.display()
+        ))
+    }
+
+    /// For the user of the child `migrate`, whom the kernel names: no password.
+    pub fn owner_url(&self) -> Secret<String> {
+        owner_url(&self.sockets)
+    }
+
+    async fn initdb(&self) -> Result<(), EngineError> {
+        info!("preparing PostgreSQL's data, once");
+        // Only what is whole gets its name.
+        let new = self.data.with_extension("new");
+        let _ = fs::remove_dir_all(&new);
+        directory(&new, 0o700, self.user.uid, self.user.gid)?;
+        let mut initdb = self.program("initdb");
+        initdb.args(["-U", OWNER, "--auth-local=peer", "--auth-host=reject", "-E", "UTF8", "--locale=C.UTF-8", "-D"]);
+        self.once(initdb.arg(&new), "").await?;
+        let mut single = self.program("postgres");
+        single.args(["--single", "-D"]).arg(&new).arg("postgres");
+        self.once(&mut single, &format!("create database {OWNER}\n")).await?;
+        fs::rename(&new, &self.data).map_err(doing("name PostgreSQL's data"))
+    }
+
+    async fn once(&self, command: &mut Command, input: &str) -> Result<(), EngineError> {
+        self.isolate(command).map_err(doing("prepare initdb"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(doing("start initdb"))?;
+        if let Some(mut to) = child.stdin.take() {
+            to.write_all(input.as_bytes()).await.map_err(doing("speak to initdb"))?;
+        }
+        let output = timeout(INITDB_TIMEOUT, child.wait_with_output()).await;
+        let output =
+            output.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(doing("wait for initdb"))?;
+        if !output.status.success() {
+            let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+            return Err(EngineError::Initdb { said });
+        }
+        Ok(())
+    }
+
+    /// Who may come in: the owner's role only as the user of `migrate`, told by the kernel; the others by password.
+    fn allow(&self) -> Result<(), EngineError> {
+        let hba = format!("local {OWNER} {OWNER} peer map=owner\nlocal {OWNER} all scram-sha-256\n");
+        let ident = format!("owner {MIGRATE} {OWNER}\n");
+        for (name, text) in [("pg_hba.conf", hba), ("pg_ident.conf", ident)] {
+            fs::write(self.data.join(name), text).map_err(doing("write who may use PostgreSQL"))?;
+        }
+        Ok(())
+    }
+
+    fn program(&self, name: &str) -> Command {
+        Command::new(self.programs.join(name))
+    }
+
+    /// PostgreSQL insists that its user has a name: it sees a passwd of its own.
+    fn isolate(&self, command: &mut Command) -> io::Result<()> {
+        let passwd = self.passwd.clone();
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe {
+            command.pre_exec(move || {
+                unshare(CloneFlags::CLONE_NEWNS)?;
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+                mount(Some(passwd.as_path()), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+                Ok(())
+            });
+        }
+        // SIGQUIT: it and its children leave at once, and recover at the next start.
+        prepare(command, &self.joins, self.user.clone(), libc::SIGQUIT)
+    }
+
+    pub fn spawn(&self) -> io::Result<Child> {
+        let mut command = self.program("postgres");
+        command.arg("-D").arg(&self.data).arg("-c").arg(format!("unix_socket_directories={}", self.sockets.display()));
+        for setting in [
+            "listen_addresses=",
+            // Who reaches the directory may ask; pg_hba.conf says who comes in.
+            "unix_socket_permissions=0777",
+            "shared_buffers=32MB",
+            "max_connections=100",
+            "password_encryption=scram-sha-256",
+            // One line a message, for the supervisor's log.
+            "log_line_prefix=",
+            "logging_collector=off",
+        ] {
+            command.args(["-c", setting]);
+        }
+        self.isolate(&mut command)?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        listen(&mut child, "postgres");
+        Ok(child)
+    }
+
+    pub async fn ready(&self) -> Result<(), EngineError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if self.answers().await.unwrap_or(false) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Err(EngineError::Start { what: "PostgreSQL" })
+    }
+
+    /// Whether it takes connections: during recovery it refuses them with an error of class 57.
+    async fn answers(&self) -> io::Result<bool> {
+        use tokio::io::AsyncReadExt;
+        let mut stream = UnixStream::connect(self.sockets.join(".s.PGSQL.5432")).await?;
+        // A start-up message of protocol 3.0 for a database that nobody may enter: any answer that is
+        // not "starting up" means that it is up.
+        let body = b"user\0berth_ready\0database\0none\0\0";
+        let mut message = (body.len() as u32 + 8).to_be_bytes().to_vec();
+        message.extend_from_slice(&196_608_u32.to_be_bytes());
+        message.extend_from_slice(body);
+        stream.write_all(&message).await?;
+        let mut answer = Vec::new();
+        timeout(Duration::from_secs(5), stream.take(4096).read_to_end(&mut answer)).await??;
+        Ok(answer.first() == Some(&b'E') && !answer.windows(7).any(|part| part == b"C57P03\0"))
+    }
+}
+
+pub fn owner_url(sockets: &Path) -> Secret<String> {
+    Secret::new(format!("postgres://{OWNER}@localhost/{OWNER}?host={}", sockets.display()))
+}
+
+/// The programs of the version that wrote the data; for new data, of the newest.
+fn programs(data: &Path) -> Result<PathBuf, EngineError> {
+    let missing = || EngineError::Missing { what: "PostgreSQL", package: "postgresql" };
+    let home = Path::new("/usr/lib/postgresql");
+    if let Ok(version) = fs::read_to_string(data.join("PG_VERSION")) {
+        let version = version.trim().to_owned();
+        let programs = home.join(&version).join("bin");
+        return if programs.join("postgres").exists() { Ok(programs) } else { Err(EngineError::Version { version }) };
+    }
+    let versions = fs::read_dir(home).map_err(|_| missing())?;
+    let number = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<u32>().ok());
+    let newest = versions.flatten().map(|v| v.path()).filter(|p| p.join("bin/postgres").exists()).max_by_key(number);
+    newest.map(|version| version.join("bin")).ok_or_else(missing)
+}
+
+#[derive(Clone)]
+pub struct Redis {
+    config: String,
+    socket: PathBuf,
+    user: Identity,
+    joins: Vec<PathBuf>,
+}
+
+impl Redis {
+    pub fn prepare(slice: &Slice, data: &Path, joins: &[PathBuf], users: &[RedisUser]) -> Result<Self, EngineError> {
+        let (uid, data, sockets) = (slice.uid(User::Redis), data.join("redis"), slice.run().join("redis"));
+        directory(&data, 0o700, uid, uid)?;
+        directory(&sockets, 0o750, uid, slice.uid(User::ToRedis))?;
+        let socket = sockets.join("redis.sock");
+        let mut config = format!(
+            "port 0\nunixsocket {}\nunixsocketperm 777\ndir {}\nappendonly yes\nsave \"\"\nmaxmemory-policy noeviction\n\
+             daemonize no\nuser default off\n",
+            socket.display(),
+            data.display(),
+        );
+        for RedisUser { name, password, keys } in users {
+            let keys: Vec<String> = keys.iter().map(|key| format!("~{key}")).collect();
+            config.push_str(&format!(
+                "user {name} on >{} resetchannels {} +@all -@admin -@dangerous\n",
+                password.expose(),
+                keys.join(" ")
+            ));
+        }
+        Ok(Self { config, socket, user: Identity { uid, gid: uid, groups: vec![] }, joins: joins.to_vec() })
+    }
+
+    pub fn url(&self, user: &RedisUser) -> Secret<String> {
+        let password = user.password.expose();
+        Secret::new(format!("redis+unix://{}?user={}&pass={password}", self.socket.display(), user.name))
+    }
+
+    pub fn spawn(&self) -> io::Result<Child> {
+        let mut command = Command::new("redis-server");
+        command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        prepare(&mut command, &self.joins, self.user.clone(), libc::SIGTERM)?;
+        let mut child = command.spawn()?;
+        listen(&mut child, "redis");
+        // By its input: no password in a file, in an argument or in the environment. It fits the pipe.
+        if let Some(input) = child.stdin.take() {
+            let input = input.into_owned_fd()?;
+            io::Write::write_all(&mut fs::File::from(input), self.config.as_bytes())?;
+        }
+        Ok(child)
+    }
+
+    pub async fn ready(&self) -> Result<(), EngineError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if UnixStream::connect(&self.socket).await.is_ok() {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Err(EngineError::Start { what: "Redis" })
+    }
+}
+
+/// What it says goes into the supervisor's log. Owned by the child: it ends with its output.
+fn listen(child: &mut Child, name: &'static str) {
+    if let Some(said) = child.stdout.take() {
+        tokio::spawn(lines(said, name));
+    }
+    if let Some(said) = child.stderr.take() {
+        tokio::spawn(lines(said, name));
+    }
+}
+
+async fn lines(said: impl AsyncRead + Unpin, name: &'static str) {
+    let mut lines = BufReader::new(said).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let line = line.trim();
+        // What is asked while it starts, and by `answers`, is no one's trouble.
+        let ours = ["berth_ready", "database system is starting", "not yet accepting", "connection to client lost"]
+            .iter()
+            .any(|w| line.contains(w));
+        let bad = !ours && ["ERROR:", "FATAL:", "PANIC:", "Can't ", "Failed ", "Bad "].iter().any(|w| line.contains(w));
+        match bad {
+            true => warn!(engine = name, "{line}"),
+            false => debug!(engine = name, "{line}"),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `berth user`: users made by root on the server itself, through `commands`.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use commands::Commands;
+
+use crate::child::{Identity, become_now};
+use crate::cli::{User as Asked, UserVerb};
+use crate::engines::owner_url;
+use crate::slice::{Slice, User};
+use crate::up::Addresses;
+
+type Boxed = Box<dyn Error + Send + Sync>;
+
+pub fn user(asked: &Asked) -> Result<(), Boxed> {
+    let (UserVerb::Create { at, .. } | UserVerb::Link { at, .. }) = &asked.verb;
+    let config = as_owner(&at.data)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let link = runtime.block_on(async {
+        let commands = Commands::connect(config).await?;
+        match &asked.verb {
+            UserVerb::Create { email, name, operator, .. } => {
+                let local = email.as_str().split('@').next().unwrap_or_default();
+                commands.user_create(email, name.as_deref().unwrap_or(local), *operator).await
+            }
+            UserVerb::Link { email, .. } => commands.user_link(email).await,
+        }
+    })?;
+    println!("{link}");
+    Ok(())
+}
+
+/// Becomes the owner of the running installation's database, and nothing more: who reads the command line
+/// as root does not speak to PostgreSQL as root.
+fn as_owner(data: &Path) -> Result<commands::Config, Boxed> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("`berth user` is for root on the server itself".into());
+    }
+    let data = data.canonicalize().map_err(|cause| format!("no Berth is at {}: {cause}", data.display()))?;
+    let Some(n) = Slice::of_running(&data) else {
+        return Err(format!("no `berth up` runs on {}: start it first, or say --data", data.display()).into());
+    };
+    let text =
+        fs::read(data.join("addresses.json")).map_err(|_| "`berth up` is still starting: try again in a moment")?;
+    let addresses: Addresses = serde_json::from_slice(&text)?;
+    let number = |user: User| addresses.uid_first + user as u32;
+    let uid = number(User::Migrate);
+    become_now(&Identity { uid, gid: uid, groups: vec![number(User::ToPostgres)] })?;
+    let sockets = Slice::run_of(n).join("pg");
+    Ok(commands::Config { database_url: owner_url(&sockets), logs: None, urls: addresses.urls })
+}

@@ -1,0 +1,309 @@
+//! Who gets what: each role's user, sockets, passwords, tokens and settings. A role gets what its own
+//! settings name, and nothing else.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use commands::{CommandError, Commands, Urls};
+use domain::Secret;
+use link::{Caller, Role};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::child::{Identity, Spec};
+use crate::cli::Up;
+use crate::engines::{Postgres, Redis, RedisUser};
+use crate::slice::{Slice, User, directory};
+use crate::up::{Addresses, UpError, tcp_listener, unix_listener};
+
+type Boxed = Box<dyn Error + Send + Sync>;
+
+/// Made at the first start, without a password: signs in by the link that is printed once, or by a later
+/// `berth user link`.
+const FIRST_OPERATOR: &str = "operator@localhost";
+
+/// 32 random bytes.
+fn secret() -> Secret<String> {
+    let bytes: [u8; 32] = rand::random();
+    Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// New at each start of the supervisor.
+pub struct Secrets {
+    web: RoleSecrets,
+    receiver: RoleSecrets,
+    control: RoleSecrets,
+    logs: RoleSecrets,
+    balancer: RoleSecrets,
+    runner: RoleSecrets,
+    pub redis: [RedisUser; 3],
+}
+
+struct RoleSecrets {
+    token: Secret<String>,
+    database: Secret<String>,
+}
+
+impl Secrets {
+    pub fn new() -> Self {
+        let role = || RoleSecrets { token: secret(), database: secret() };
+        let user = |name, keys| RedisUser { name, password: secret(), keys };
+        Self {
+            web: role(),
+            receiver: role(),
+            control: role(),
+            logs: role(),
+            balancer: role(),
+            runner: role(),
+            redis: [
+                user("berth_web", &["session:*", "limit:*"]),
+                user("berth_receiver", &["limit:*"]),
+                user("berth_control", &["readings", "readings:*"]),
+            ],
+        }
+    }
+}
+
+/// What the roles' settings are made from.
+pub struct World<'a> {
+    slice: &'a Slice,
+    settings: &'a Up,
+    data: &'a Path,
+    secrets: Secrets,
+    postgres: Postgres,
+    redis: Redis,
+}
+
+impl<'a> World<'a> {
+    pub fn new(
+        settings: &'a Up,
+        slice: &'a Slice,
+        data: &'a Path,
+        postgres: &Postgres,
+        redis: &Redis,
+        secrets: Secrets,
+    ) -> Self {
+        Self { slice, settings, data, secrets, postgres: postgres.clone(), redis: redis.clone() }
+    }
+
+    /// A process of the platform: its own user, and the sockets that it may call.
+    fn user(&self, user: User, calls: &[User]) -> Identity {
+        let uid = self.slice.uid(user);
+        Identity { uid, gid: uid, groups: calls.iter().map(|group| self.slice.uid(*group)).collect() }
+    }
+
+    /// How `role` is known at another's door.
+    fn caller(&self, role: Role) -> Caller {
+        let (user, secrets) = match role {
+            Role::Web => (Some(User::Web), &self.secrets.web),
+            Role::Receiver => (Some(User::Receiver), &self.secrets.receiver),
+            Role::Control => (Some(User::Control), &self.secrets.control),
+            Role::Logs => (Some(User::Logs), &self.secrets.logs),
+            Role::Balancer => (Some(User::Balancer), &self.secrets.balancer),
+            Role::Runner => (None, &self.secrets.runner),
+        };
+        Caller { role, uid: user.map_or(0, |user| self.slice.uid(user)), token: secrets.token.clone() }
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.slice.run().join(name)
+    }
+}
+
+/// The sockets that roles listen on; they stay when a role ends, and so does who waits on them.
+pub struct Listeners {
+    http: (Arc<OwnedFd>, SocketAddr),
+    ssh: (Arc<OwnedFd>, SocketAddr),
+    coordinator: Arc<OwnedFd>,
+    logs: Arc<OwnedFd>,
+    web: Arc<OwnedFd>,
+    runner: Arc<OwnedFd>,
+}
+
+impl Listeners {
+    pub fn open(settings: &Up, slice: &Slice) -> Result<Self, UpError> {
+        let socket =
+            |name: &str, owner: u32, group: User| unix_listener(&slice.run().join(name), owner, slice.uid(group));
+        Ok(Self {
+            http: tcp_listener(settings.http)?,
+            ssh: tcp_listener(settings.ssh)?,
+            coordinator: socket("coordinator.sock", slice.uid(User::Control), User::ToCoordinator)?,
+            logs: socket("logs.sock", slice.uid(User::Logs), User::ToLogs)?,
+            web: socket("web.sock", slice.uid(User::Web), User::ToWeb)?,
+            runner: socket("runner.sock", 0, User::ToRunner)?,
+        })
+    }
+
+    fn urls(&self, settings: &Up) -> Urls {
+        let port = |address: SocketAddr, usual: u16| Some(address.port()).filter(|port| *port != usual);
+        let http = port(self.http.1, 80);
+        let site = settings.site_host.to_string();
+        Urls {
+            site: http.map_or_else(|| format!("http://{site}"), |port| format!("http://{site}:{port}")),
+            apps_domain: settings.apps_domain.to_string(),
+            apps_scheme: "http".to_owned(),
+            apps_port: http,
+            ssh: port(self.ssh.1, 22).map_or_else(|| format!("berth@{site}"), |port| format!("berth@{site}:{port}")),
+        }
+    }
+}
+
+/// What the short child does as the owner of the database.
+#[derive(Serialize, Deserialize)]
+pub struct Migrate {
+    roles: Vec<store::RolePassword>,
+    commands: commands::Config,
+}
+
+pub fn migrate(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
+    let secrets = &world.secrets;
+    let roles =
+        [("berth_web", &secrets.web), ("berth_receiver", &secrets.receiver), ("berth_control", &secrets.control)];
+    let config = Migrate {
+        roles: roles
+            .map(|(role, s)| store::RolePassword { role: role.to_owned(), password: s.database.clone() })
+            .into(),
+        commands: commands::Config {
+            database_url: world.postgres.owner_url(),
+            logs: None,
+            urls: listeners.urls(world.settings),
+        },
+    };
+    spec("migrate", world.user(User::Migrate, &[User::ToPostgres]), &config, vec![])
+}
+
+/// The shim's program, unpacked.
+pub fn shim(data: &Path) -> PathBuf {
+    data.join("runner/bin/shim")
+}
+
+fn spec(
+    role: &'static str,
+    user: Identity,
+    config: &impl Serialize,
+    descriptors: Vec<Arc<OwnedFd>>,
+) -> Result<Spec, UpError> {
+    let config = serde_json::to_value(config).map_err(|cause| UpError::Settings { role, cause })?;
+    Ok(Spec { role, user, config, descriptors })
+}
+
+/// All roles, each with where it listens in words, and the addresses that others need.
+pub fn roles(world: &World<'_>, listeners: &Listeners) -> Result<(Vec<(Spec, String)>, Addresses), UpError> {
+    let addresses = Addresses {
+        http: listeners.http.1,
+        ssh: listeners.ssh.1,
+        urls: listeners.urls(world.settings),
+        slice: world.slice.n,
+        uid_first: world.slice.uids.first,
+        uid_last: world.slice.uids.last,
+        supervisor: std::process::id(),
+    };
+    let at = |name: &str| world.socket(name).display().to_string();
+    let specs = vec![(logs(world, listeners)?, at("logs.sock")), (runner(world, listeners)?, at("runner.sock"))];
+    Ok((specs, addresses))
+}
+
+fn logs(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
+    let user = world.user(User::Logs, &[]);
+    let dir = world.data.join("logs");
+    directory(&dir, 0o700, user.uid, user.gid)?;
+    let callers = [Role::Runner, Role::Web, Role::Receiver, Role::Control].map(|role| world.caller(role)).into();
+    let config = logs::Config { dir, callers, bytes_max_per_app: 64 << 20, days_max: 14, segment_bytes: 4 << 20 };
+    spec("logs", user, &config, vec![listeners.logs.clone()])
+}
+
+fn runner(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
+    let config = runner::Config {
+        slice: world.slice.n,
+        data_dir: world.data.join("runner"),
+        run_dir: world.socket("runner"),
+        shim: shim(world.data),
+        runtime: None,
+        subnet: world.slice.subnet,
+        exceptions: world.settings.build_networks.clone(),
+        public_ports: vec![listeners.http.1.port()],
+        memory_bytes: None,
+        probe_uid: world.slice.uid(User::Probe),
+        coordinator: world.socket("coordinator.sock"),
+        coordinator_token: world.secrets.runner.token.clone(),
+        logs: world.socket("logs.sock"),
+        logs_token: world.secrets.runner.token.clone(),
+        log_rate: runner::LogRate::default(),
+        tools_dir: world.data.join("tools"),
+        build_env: build_env(),
+    };
+    let root = Identity { uid: 0, gid: 0, groups: vec![] };
+    spec("runner", root, &config, vec![listeners.runner.clone()])
+}
+
+/// The operator's package settings, which builds use too.
+fn build_env() -> BTreeMap<String, String> {
+    const FAMILIES: &[&str] = &[
+        "PIP_",
+        "UV_",
+        "NPM_CONFIG_",
+        "npm_config_",
+        "SSL_CERT_",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTRIES_",
+        "CARGO_REGISTRY_",
+        "CARGO_SOURCE_",
+    ];
+    const NAMES: &[&str] = &[
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+        "NODE_EXTRA_CA_CERTS",
+        "REQUESTS_CA_BUNDLE",
+    ];
+    let passed = |key: &str| FAMILIES.iter().any(|family| key.starts_with(family)) || NAMES.contains(&key);
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(key, _)| passed(key))
+        .collect()
+}
+
+/// Runs a role's own code with what it was handed.
+pub async fn run(
+    role: &str,
+    config: serde_json::Value,
+    descriptors: Vec<OwnedFd>,
+    stop: CancellationToken,
+) -> Result<(), Boxed> {
+    let mut sockets = descriptors.into_iter();
+    let mut socket = || sockets.next().ok_or("the supervisor handed over too few sockets");
+    match role {
+        "migrate" => migrate_now(read(config)?).await?,
+        "logs" => logs::run(read(config)?, socket()?.into(), stop).await?,
+        "runner" => runner::run(read(config)?, socket()?.into(), stop).await?,
+        _ => return Err(format!("there is no role {role}").into()),
+    }
+    Ok(())
+}
+
+/// Prints the link by which the operator signs in for the first time.
+async fn migrate_now(config: Migrate) -> Result<(), Boxed> {
+    store::migrate(&config.commands.database_url, &config.roles).await?;
+    let commands = Commands::connect(config.commands).await?;
+    match commands.user_create(&FIRST_OPERATOR.parse()?, "Operator", true).await {
+        Ok(link) => println!("{link}"),
+        Err(CommandError::EmailKnown) => {}
+        Err(cause) => return Err(cause.into()),
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(config: serde_json::Value) -> Result<T, Boxed> {
+    Ok(serde_json::from_value(config)?)
+}
