@@ -12,7 +12,6 @@ mod embedded;
 mod engines;
 mod role;
 mod slice;
-mod sweep;
 mod up;
 mod user;
 mod wiring;

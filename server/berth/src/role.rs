@@ -83,7 +83,9 @@ fn watch_supervisor(alive: OwnedFd, stop: CancellationToken) {
 }
 
 pub fn log(log: &Log) {
-    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Before what was asked for, which so may say otherwise: PostgreSQL's notices are no news.
+    let asked = format!("sqlx::postgres::notice=warn,{}", log.filter);
+    let filter = EnvFilter::try_new(asked).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.json {
         true => builder.json().flatten_event(true).init(),

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
+use tracing::warn;
 
 use crate::cgroup::Group;
 
@@ -133,7 +134,7 @@ impl Slice {
     }
 
     /// Takes a slice for `data`: the one that it had, or a free one.
-    pub fn take(data: &Path, uids: Option<UidRange>, subnet: Option<Ipv4Net>) -> Result<Self, SliceError> {
+    pub async fn take(data: &Path, uids: Option<UidRange>, subnet: Option<Ipv4Net>) -> Result<Self, SliceError> {
         let run = Path::new(RUN);
         fs::DirBuilder::new().recursive(true).mode(0o755).create(run).map_err(io_error("make", run))?;
         // Short, while looking: two that start at once must not choose the same.
@@ -142,8 +143,8 @@ impl Slice {
 
         let remembered = Remembered::read(data);
         let (n, file, held) = match remembered {
-            Some(Remembered { n, .. }) => claim(n, data)?,
-            None => choose(data)?,
+            Some(Remembered { n, .. }) => claim(n, data).await?,
+            None => choose(data).await?,
         };
         drop(gate);
         let uids = uids.unwrap_or_else(|| UidRange { first: BLOCK * (n + 1), last: BLOCK * (n + 1) + 65_535 });
@@ -215,7 +216,7 @@ fn lock(file: &File, path: &Path, how: FlockArg) -> Result<Option<Flock<File>>, 
 type Claimed = (u32, PathBuf, Flock<File>);
 
 /// Takes slice `n` if nobody holds it and nobody else's apps run in it.
-fn claim(n: u32, data: &Path) -> Result<Claimed, SliceError> {
+async fn claim(n: u32, data: &Path) -> Result<Claimed, SliceError> {
     let path = Path::new(RUN).join(n.to_string());
     let mut file = open(&path)?;
     let mut owner = String::new();
@@ -232,7 +233,8 @@ fn claim(n: u32, data: &Path) -> Result<Claimed, SliceError> {
         if in_use(n, &owner) {
             return Err(SliceError::Taken { n, data: data.to_owned(), other: owner });
         }
-        clean(n);
+        sweep(n, &owner).await;
+        let _ = fs::remove_dir_all(Slice::run_of(n));
     }
     let write = |file: &mut File| {
         file.set_len(0)?;
@@ -243,9 +245,9 @@ fn claim(n: u32, data: &Path) -> Result<Claimed, SliceError> {
     Ok((n, path, held))
 }
 
-fn choose(data: &Path) -> Result<Claimed, SliceError> {
+async fn choose(data: &Path) -> Result<Claimed, SliceError> {
     for n in 0..SLICES_MAX {
-        match claim(n, data) {
+        match claim(n, data).await {
             Err(SliceError::Taken { .. }) => continue,
             other => return other,
         }
@@ -258,11 +260,15 @@ fn in_use(n: u32, owner: &Path) -> bool {
     owner.join("slice").exists() && !Group::new(cgroup_of(n)).is_empty()
 }
 
-/// What a supervisor that was killed, and will not come back, left on the server.
-fn clean(n: u32) {
-    let run = Path::new(RUN).join(format!("{n}.d"));
-    crate::sweep::sweep(n, std::slice::from_ref(&run));
-    let _ = fs::remove_dir_all(run);
+/// Ends all of slice `n`, and removes what the kernel still holds of it. It works by names, not by memory:
+/// so also after a supervisor that was killed, and will not come back.
+pub async fn sweep(n: u32, data: &Path) {
+    let group = Group::new(cgroup_of(n));
+    group.end();
+    if let Err(cause) = runner::leave_nothing(&crate::wiring::runner_of(n, data)).await {
+        warn!("not everything of slice {n} could be removed: {}", crate::chain(&cause));
+    }
+    group.remove();
 }
 
 /// The first /16 of 10.64.0.0/10 that no route of the server touches, counted from the slice's own.

@@ -27,7 +27,7 @@ use crate::cli::Up;
 use crate::engines::{EngineError, Postgres, Redis};
 use crate::slice::{Slice, SliceError, directory};
 use crate::wiring::{self, Listeners, World};
-use crate::{embedded, role, sweep};
+use crate::{embedded, role, slice};
 
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 /// From SIGTERM to SIGKILL; a balancer finishes its requests in it.
@@ -103,8 +103,8 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(doing("listen for Ctrl-C"))?;
 
     let data = data_directory(&settings.data)?;
-    let slice = Slice::take(&data, settings.uid_range, settings.subnet)?;
-    info!(slice = slice.n, "taking slice {} for {}", slice.n, data.display());
+    let slice = Slice::take(&data, settings.uid_range, settings.subnet).await?;
+    info!(slice = slice.n, "took slice {} for {}", slice.n, data.display());
     // A supervisor that was killed left its children for a moment, or for longer.
     slice.platform().end();
     let joins = slice.platform().make().map_err(doing("make the platform's control group"))?;
@@ -115,7 +115,6 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     let roles = CancellationToken::new();
     let (mut engine_tasks, mut role_tasks) = (JoinSet::new(), JoinSet::new());
     let started = async {
-        sweep::forward();
         let world = start_engines(settings, &slice, &data, &joins, &engines, &mut engine_tasks).await?;
         let common = common(settings, &data, &log, joins.clone())?;
         let listeners = Listeners::open(settings, &slice)?;
@@ -150,8 +149,7 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     slice.apps().end();
     engines.cancel();
     while engine_tasks.join_next().await.is_some() {}
-    slice.platform().end();
-    sweep::sweep(slice.n, &[slice.run(), data.clone()]);
+    slice::sweep(slice.n, &data).await;
     let _ = fs::remove_file(data.join("addresses.json"));
     slice.release();
     info!("stopped");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use commands::{CommandError, Commands, Urls};
 use domain::Secret;
+use ipnet::Ipv4Net;
 use link::{Caller, Role};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -204,7 +205,11 @@ pub fn roles(world: &World<'_>, listeners: &Listeners) -> Result<(Vec<(Spec, Str
         supervisor: std::process::id(),
     };
     let at = |name: &str| world.socket(name).display().to_string();
-    let specs = vec![(logs(world, listeners)?, at("logs.sock")), (runner(world, listeners)?, at("runner.sock"))];
+    let specs = vec![
+        (logs(world, listeners)?, at("logs.sock")),
+        (runner(world, listeners)?, at("runner.sock")),
+        (balancer(world, listeners)?, format!("http://{}", listeners.http.1)),
+    ];
     Ok((specs, addresses))
 }
 
@@ -219,26 +224,59 @@ fn logs(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
 
 fn runner(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     let config = runner::Config {
-        slice: world.slice.n,
-        data_dir: world.data.join("runner"),
-        run_dir: world.socket("runner"),
-        shim: shim(world.data),
-        runtime: None,
         subnet: world.slice.subnet,
         exceptions: world.settings.build_networks.clone(),
         public_ports: vec![listeners.http.1.port()],
-        memory_bytes: None,
         probe_uid: world.slice.uid(User::Probe),
-        coordinator: world.socket("coordinator.sock"),
         coordinator_token: world.secrets.runner.token.clone(),
-        logs: world.socket("logs.sock"),
         logs_token: world.secrets.runner.token.clone(),
-        log_rate: runner::LogRate::default(),
-        tools_dir: world.data.join("tools"),
         build_env: build_env(),
+        ..runner_of(world.slice.n, world.data)
     };
     let root = Identity { uid: 0, gid: 0, groups: vec![] };
     spec("runner", root, &config, vec![listeners.runner.clone()])
+}
+
+fn balancer(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
+    let user = world.user(User::Balancer, &[User::ToCoordinator, User::ToWeb]);
+    let dir = world.data.join("balancer");
+    directory(&dir, 0o700, user.uid, user.gid)?;
+    let urls = listeners.urls(world.settings);
+    let config = balancer::Config {
+        dir,
+        coordinator_socket: world.socket("coordinator.sock"),
+        token: world.secrets.balancer.token.clone(),
+        site_hosts: vec![world.settings.site_host.clone()],
+        web_socket: world.socket("web.sock"),
+        site_url: Some(urls.site),
+        ssh: Some(urls.ssh),
+        ..balancer::Config::default()
+    };
+    spec("balancer", user, &config, vec![listeners.http.0.clone()])
+}
+
+/// Of the runner's settings, those that follow from the slice and its data: enough to sweep by.
+pub fn runner_of(n: u32, data: &Path) -> runner::Config {
+    let run = Slice::run_of(n);
+    runner::Config {
+        slice: n,
+        data_dir: data.join("runner"),
+        run_dir: run.join("runner"),
+        shim: shim(data),
+        runtime: None,
+        subnet: Ipv4Net::default(),
+        exceptions: vec![],
+        public_ports: vec![],
+        memory_bytes: None,
+        probe_uid: 0,
+        coordinator: run.join("coordinator.sock"),
+        coordinator_token: Secret::new(String::new()),
+        logs: run.join("logs.sock"),
+        logs_token: Secret::new(String::new()),
+        log_rate: runner::LogRate::default(),
+        tools_dir: data.join("tools"),
+        build_env: BTreeMap::new(),
+    }
 }
 
 /// The operator's package settings, which builds use too.
@@ -286,6 +324,7 @@ pub async fn run(
     match role {
         "migrate" => migrate_now(read(config)?).await?,
         "logs" => logs::run(read(config)?, socket()?.into(), stop).await?,
+        "balancer" => balancer::run(read(config)?, vec![socket()?.into()], stop).await?,
         "runner" => runner::run(read(config)?, socket()?.into(), stop).await?,
         _ => return Err(format!("there is no role {role}").into()),
     }
