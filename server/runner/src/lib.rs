@@ -3,11 +3,17 @@
 //! Knows: this server's assignments, its own sandboxes, the spool on disk. Runs as root, so it is
 //! small and parses nothing that a customer wrote.
 //! Never: opens a database, decides a placement, or kills an instance because it lost contact.
-//! Start reading at `sandbox::Slice`.
+//! Start reading at `converge::Converge::adopt`, then `instance::Instance::live`, then `sandbox::Slice`.
 
 mod build;
 mod bundle;
 mod cgroup;
+mod converge;
+mod health;
+mod images;
+mod instance;
+mod lines;
+mod meters;
 mod mount;
 mod net;
 mod process;
@@ -17,11 +23,22 @@ mod skeleton;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use domain::Secret;
 use ipnet::Ipv4Net;
+use link::Client;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use self::converge::{Builds, Converge};
+use self::health::Probe;
+use self::images::Images;
+use self::instance::Server;
+use self::lines::Lines;
+use self::meters::Meters;
 
 pub use self::build::Builder;
 pub use self::bundle::{Bind, BindAccess, Program};
@@ -81,6 +98,14 @@ impl Default for LogRate {
 pub enum RunnerError {
     #[error("the runner cannot work on this server")]
     Sandbox(#[from] SandboxError),
+    #[error("the runner cannot use {what} in its data directory")]
+    Data {
+        what: &'static str,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("{part} ended unasked")]
+    Ended { part: &'static str },
 }
 
 /// Runs until `stop`; instances go on without it.
@@ -90,8 +115,48 @@ pub async fn run(
     git: std::os::unix::net::UnixListener,
     stop: CancellationToken,
 ) -> Result<(), RunnerError> {
-    let _slice = Slice::set_up(&config).await?;
-    let _listener = git;
-    stop.cancelled().await;
-    Ok(())
+    let data = |what| move |cause| RunnerError::Data { what, cause };
+    sandbox::make_dir(&config.data_dir, 0o711).map_err(data("itself"))?;
+    let slice = Slice::set_up(&config).await?;
+    let coordinator = Client::new(&config.coordinator, config.coordinator_token.clone());
+    let logs = Client::new(&config.logs, config.logs_token.clone());
+    let images =
+        Images::new(&config.data_dir, slice.images_dir(), coordinator.clone()).map_err(data("images"))?;
+    let lines = Lines::new(&config.data_dir, logs).map_err(data("the spool of lines"))?;
+    let server = Arc::new(Server {
+        probe: Probe { program: config.shim.clone(), uid: config.probe_uid },
+        slice,
+        images,
+        lines: lines.clone(),
+        meters: Meters::open(&config.data_dir).map_err(data("the spool of readings"))?,
+        tools: config.tools_dir.clone(),
+        starts: Arc::new(Semaphore::new(converge::cores() as usize)),
+        changed: Notify::new(),
+    });
+    let (builds_wanted, _builds) = watch::channel(vec![]);
+    let (_builds_told, builds_reports) = watch::channel(vec![]);
+    let _git = git;
+
+    let builds = Builds { wanted: builds_wanted, reports: builds_reports };
+    let mut converge =
+        Converge::new(server, coordinator, builds, config.data_dir.join("seen.json"), stop.child_token());
+    converge.adopt();
+    lines.resume().map_err(data("the spool of lines"))?;
+
+    let mut parts: JoinSet<&'static str> = JoinSet::new();
+    let token = stop.child_token();
+    parts.spawn(async move {
+        lines.run(token).await;
+        "sending lines"
+    });
+    parts.spawn(async move {
+        converge.run().await;
+        "converging"
+    });
+    let first = parts.join_next().await;
+    if stop.is_cancelled() {
+        while parts.join_next().await.is_some() {}
+        return Ok(());
+    }
+    Err(RunnerError::Ended { part: first.and_then(Result::ok).unwrap_or("a part that failed") })
 }

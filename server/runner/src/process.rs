@@ -55,10 +55,15 @@ impl Process {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`.
+/// Field 22 of `/proc/PID/stat`. A zombie has none: it has ended, however late it is reaped.
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// `PID START`

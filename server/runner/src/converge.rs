@@ -1,0 +1,342 @@
+//! What should be true on this server now, and making it so: level-triggered, from whole lists.
+//!
+//! Without a coordinator everything goes on as it is. A list that is older than one already seen,
+//! or empty while something runs that nobody told to stop, is refused.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use domain::wire::{Ask, Assignments, BuildReport, BuildSpec, Committed, InstanceSpec, RunnerReport, Seen};
+use domain::{InstanceId, Life, Time, Wanted};
+use link::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::instance::{Instance, Kept, Seat, Server, id_of, unit_of};
+use crate::sandbox::write_secret;
+
+const WAIT_MS: u64 = 30_000;
+const ASK_TIMEOUT: Duration = Duration::from_secs(45);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A report at least this often; at once when something changed.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// Changes that come together make one report.
+const REPORT_GATHER: Duration = Duration::from_millis(20);
+const METER_EVERY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(500);
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+const COLLECT_EVERY: Duration = Duration::from_secs(600);
+
+/// The part of the runner that builds: it is told the list, and asked for its reports.
+pub struct Builds {
+    pub wanted: watch::Sender<Vec<BuildSpec>>,
+    pub reports: watch::Receiver<Vec<BuildReport>>,
+}
+
+pub struct Converge {
+    server: Arc<Server>,
+    coordinator: Client,
+    builds: Builds,
+    seats: HashMap<InstanceId, Arc<Seat>>,
+    tasks: JoinSet<InstanceId>,
+    seen: Option<Seen>,
+    seen_path: PathBuf,
+    has_assignments: bool,
+    images_kept: Vec<domain::ImageHash>,
+    stop: CancellationToken,
+}
+
+impl Converge {
+    pub fn new(
+        server: Arc<Server>,
+        coordinator: Client,
+        builds: Builds,
+        seen_path: PathBuf,
+        stop: CancellationToken,
+    ) -> Self {
+        let seen = std::fs::read(&seen_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Self {
+            server,
+            coordinator,
+            builds,
+            seats: HashMap::new(),
+            tasks: JoinSet::new(),
+            seen,
+            seen_path,
+            has_assignments: false,
+            images_kept: vec![],
+            stop,
+        }
+    }
+
+    /// Takes over what a former runner left: what runs goes on, what has ended meanwhile is seen to
+    /// as any end is.
+    pub fn adopt(&mut self) {
+        let mut lives: Vec<Life> = vec![];
+        for unit in self.server.slice.units() {
+            let Some(id) = id_of(&unit) else { continue };
+            let path = self.server.slice.unit_dir(&unit).join("instance.json");
+            let kept: Option<Kept> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            let (Some(kept), Ok(life)) = (kept, self.server.meters.life(id)) else { continue };
+            let sandbox = self.server.slice.adopt(&unit);
+            tracing::info!(instance.id = %id, app.name = %kept.spec.app_name,
+                runs = sandbox.is_some(), "took over {}.{}.{}", kept.spec.app_name, kept.spec.process, kept.spec.index);
+            lives.push(life);
+            self.begin(kept.spec.clone(), Some(kept), sandbox);
+        }
+        self.server.meters.over_except(&lives);
+    }
+
+    fn begin(&mut self, spec: InstanceSpec, kept: Option<Kept>, sandbox: Option<crate::Sandbox>) {
+        let id = spec.id;
+        let life = match self.server.meters.life(id) {
+            Ok(life) => life,
+            Err(e) => {
+                tracing::error!(instance.id = %id, "it has no life to count in: {e}");
+                return;
+            }
+        };
+        let seat = Arc::new(Seat::new(spec, life, kept.as_ref()));
+        self.seats.insert(id, Arc::clone(&seat));
+        let instance = Instance::new(Arc::clone(&self.server), seat, kept, self.stop.child_token());
+        self.tasks.spawn(async move {
+            instance.live(sandbox).await;
+            id
+        });
+        self.server.changed.notify_one();
+    }
+
+    /// Until `stop`: asks, makes it so, reports, reads meters.
+    pub async fn run(mut self) {
+        let (assigned, mut assignments) = watch::channel::<Option<Assignments>>(None);
+        let (asked, seen) = watch::channel(self.seen.clone());
+        let asking = ask(self.coordinator.clone(), seen, assigned, self.stop.clone());
+        tokio::pin!(asking);
+        let mut meters = tokio::time::interval(METER_EVERY);
+        meters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut collecting = tokio::time::interval(COLLECT_EVERY);
+        let mut report_at = tokio::time::Instant::now();
+        let mut reporting: JoinSet<(RunnerReport, Result<Option<Committed>, link::LinkError>)> = JoinSet::new();
+        let mut builds_changed = self.builds.reports.clone();
+        let server = Arc::clone(&self.server);
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = &mut asking => break,
+                Ok(()) = assignments.changed() => {
+                    let told = assignments.borrow_and_update().clone();
+                    if let Some(told) = told {
+                        if self.take_in(told).await == Taken::Yes {
+                            asked.send_replace(self.seen.clone());
+                        }
+                    }
+                }
+                () = server.changed.notified() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
+                Ok(()) = builds_changed.changed() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
+                _ = meters.tick() => self.read_meters(),
+                _ = collecting.tick(), if self.has_assignments => self.collect().await,
+                Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+                Some(sent) = reporting.join_next(), if !reporting.is_empty() => {
+                    match sent {
+                        Ok((report, Ok(committed))) => self.reported(&report, &committed.unwrap_or_default()),
+                        Ok((_, Err(e))) => {
+                            tracing::debug!("the coordinator took no report: {e}");
+                            report_at = tokio::time::Instant::now() + RETRY;
+                        }
+                        Err(_) => {}
+                    }
+                }
+                () = tokio::time::sleep_until(report_at), if reporting.is_empty() => {
+                    report_at = tokio::time::Instant::now() + REPORT_EVERY;
+                    let (client, report) = (self.coordinator.clone(), self.report());
+                    reporting.spawn(async move {
+                        let sent = client.post("/v1/report", &report, REPORT_TIMEOUT).await;
+                        (report, sent)
+                    });
+                }
+            }
+        }
+        // Instances see the same token and leave their sandboxes running.
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    async fn take_in(&mut self, told: Assignments) -> Taken {
+        if let Some(seen) = &self.seen
+            && (told.seen.incarnation, told.seen.revision) < (seen.incarnation, seen.revision)
+        {
+            tracing::error!(told = ?told.seen, ?seen, "refused assignments older than those already seen; \
+                everything goes on as it is");
+            return Taken::No;
+        }
+        let untold = self.seats.values().any(|s| *s.wanted.borrow() != Wanted::Stop && !s.report().state.is_gone());
+        if told.instances.is_empty() && untold {
+            tracing::error!("refused an empty list of assignments while instances run that nobody told to stop; \
+                everything goes on as it is");
+            return Taken::No;
+        }
+        let wanted: HashMap<InstanceId, &InstanceSpec> = told.instances.iter().map(|s| (s.id, s)).collect();
+        for (id, seat) in &self.seats {
+            let now = wanted.get(id).map_or(Wanted::Stop, |s| s.wanted);
+            seat.wanted.send_if_modified(|was| std::mem::replace(was, now) != now);
+        }
+        for spec in wanted.values() {
+            if !self.seats.contains_key(&spec.id) {
+                self.begin((*spec).clone(), None, None);
+            }
+        }
+        if !self.has_assignments {
+            self.has_assignments = true;
+            self.sweep(&told.builds).await;
+        }
+        self.images_kept = told.images_kept;
+        self.builds.wanted.send_if_modified(|was| {
+            let is_new = *was != told.builds;
+            *was = told.builds;
+            is_new
+        });
+        if self.seen.as_ref() != Some(&told.seen) {
+            self.seen = Some(told.seen);
+            let text = serde_json::to_string(&self.seen).unwrap_or_default();
+            if let Err(e) = write_secret(&self.seen_path, &text) {
+                tracing::error!("could not keep which assignments were seen: {e}");
+            }
+        }
+        self.server.changed.notify_one();
+        Taken::Yes
+    }
+
+    /// Ends what neither an assignment nor an adopted shim explains. (Builds and git sandboxes are
+    /// tied to a runner: those that are found here have lost theirs.)
+    async fn sweep(&self, builds: &[BuildSpec]) {
+        for unit in self.server.slice.units() {
+            let is_known = id_of(&unit).is_some_and(|id| self.seats.contains_key(&id));
+            let is_build = builds.iter().any(|b| unit.starts_with(&format!("b{}", b.deploy)));
+            if is_known || is_build || !is_ours(&unit) {
+                continue;
+            }
+            tracing::info!(sandbox = %unit, "ended what nothing explains");
+            let cleared = self.server.slice.clear(&unit, None).await;
+            if let Err(e) = cleared.and_then(|()| self.server.slice.remove_unit(&unit)) {
+                tracing::error!(sandbox = %unit, "could not end what nothing explains: {e}");
+            }
+        }
+    }
+
+    fn read_meters(&self) {
+        let now = Time::from(SystemTime::now());
+        for seat in self.seats.values().filter(|s| !s.report().state.is_gone()) {
+            // Not yet made, or just gone: its last value is read by whoever removes it.
+            let Ok(value) = self.server.slice.cpu_micros(&unit_of(seat.spec.id)) else { continue };
+            if let Err(e) = self.server.meters.read(&seat.life, seat.spec.app, value, now) {
+                tracing::error!(instance.id = %seat.spec.id, "could not keep a reading: {e}");
+            }
+        }
+    }
+
+    async fn collect(&self) {
+        if let Err(e) = self.server.images.collect(&self.images_kept, SystemTime::now()).await {
+            tracing::error!("could not collect images: {e}");
+        }
+    }
+
+    fn report(&self) -> RunnerReport {
+        RunnerReport {
+            boot_id: self.server.meters.boot_id().to_owned(),
+            cores: cores(),
+            memory_bytes: self.server.slice.memory_bytes(),
+            seen: self.seen.clone(),
+            instances: self.seats.values().map(|s| s.report()).collect(),
+            builds: self.builds.reports.borrow().clone(),
+            readings: self.server.meters.pending(),
+        }
+    }
+
+    /// What was told of the gone is forgotten once no assignment names it.
+    fn reported(&mut self, report: &RunnerReport, committed: &Committed) {
+        self.server.meters.committed(committed, Time::from(SystemTime::now()));
+        for told in report.instances.iter().filter(|i| i.state.is_gone()) {
+            let is_over = self.seats.get(&told.id).is_some_and(|seat| {
+                *seat.wanted.borrow() == Wanted::Stop && seat.report().state == told.state
+            });
+            if is_over {
+                self.seats.remove(&told.id);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    No,
+}
+
+/// Units that the converging part itself answers for.
+fn is_ours(unit: &str) -> bool {
+    unit.starts_with(['i', 'b', 'g'])
+}
+
+pub fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+/// Asks for assignments without end; the answer comes when something changed.
+async fn ask(
+    client: Client,
+    mut seen: watch::Receiver<Option<Seen>>,
+    assigned: watch::Sender<Option<Assignments>>,
+    stop: CancellationToken,
+) {
+    // The first answer is wanted whole and at once: this process has no list yet.
+    let mut first = true;
+    let mut is_away = false;
+    loop {
+        let body = Ask { seen: seen.borrow().clone().filter(|_| !first), wait_ms: WAIT_MS };
+        let answer = tokio::select! {
+            () = stop.cancelled() => return,
+            answer = client.post::<Assignments>("/v1/assignments", &body, ASK_TIMEOUT) => answer,
+        };
+        let pause = match answer {
+            Ok(told) => {
+                if std::mem::take(&mut is_away) {
+                    tracing::info!("the coordinator answers again");
+                }
+                if let Some(told) = told {
+                    first = false;
+                    let _ = assigned.send(Some(told));
+                    // A refused list would otherwise come back at once.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        taken = seen.changed() => if taken.is_err() { return },
+                        () = tokio::time::sleep(REFUSED_PAUSE) => {}
+                    }
+                }
+                continue;
+            }
+            Err(e) => {
+                if !std::mem::replace(&mut is_away, true) {
+                    tracing::warn!("the coordinator is away, everything goes on as it is: {e}");
+                }
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_names_its_instance() {
+        assert_eq!(id_of(&unit_of(InstanceId(17))), Some(InstanceId(17)));
+        assert_eq!(id_of("b17"), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! Images on this server: fetched once, hashed by ourselves, mounted once, shared by all instances.
+//!
+//! A mounted image is a file that only root can write and whose hash was computed here; the kernel
+//! trusts the file systems that it mounts.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use domain::ImageHash;
+use futures_util::StreamExt;
+use link::{Client, LinkError};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
+
+use crate::mount::{self, Access};
+use crate::sandbox::make_dir;
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two pieces of an image.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+const IMAGE_BYTES_MAX: u64 = 4 << 30;
+/// A file that nothing names yet may be about to be used.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("could not fetch image {image}")]
+    Fetch {
+        image: ImageHash,
+        #[source]
+        cause: LinkError,
+    },
+    #[error("image {image} did not arrive: {why}")]
+    Content { image: ImageHash, why: String },
+    #[error("could not {doing} image {image}")]
+    Io {
+        doing: &'static str,
+        image: ImageHash,
+        #[source]
+        cause: io::Error,
+    },
+}
+
+#[derive(Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// The files, on disk.
+    files: PathBuf,
+    /// The mounts, on tmpfs.
+    mounts: PathBuf,
+    client: Client,
+    /// How many use each. Fetching and mounting happen under a lock of the image's own.
+    used: Mutex<HashMap<ImageHash, Arc<Mutex<u32>>>>,
+}
+
+/// A mounted image in use; give it back by [`Images::release`].
+#[derive(Debug, Clone)]
+pub struct Mounted {
+    pub image: ImageHash,
+    pub path: PathBuf,
+}
+
+impl Images {
+    pub fn new(data_dir: &Path, mounts: PathBuf, client: Client) -> io::Result<Self> {
+        let files = data_dir.join("images");
+        make_dir(&files, 0o700)?;
+        // What a power cut left half-written.
+        for entry in std::fs::read_dir(&files)?.flatten() {
+            if entry.path().extension().is_some() {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { inner: Arc::new(Inner { files, mounts, client, used: Mutex::new(HashMap::new()) }) })
+    }
+
+    async fn count(&self, image: &ImageHash) -> Arc<Mutex<u32>> {
+        Arc::clone(self.inner.used.lock().await.entry(image.clone()).or_default())
+    }
+
+    /// Fetches and mounts the image where that is not done yet. Also how an adopted instance counts.
+    pub async fn acquire(&self, image: &ImageHash) -> Result<Mounted, ImageError> {
+        let count = self.count(image).await;
+        let mut count = count.lock().await;
+        let path = self.inner.mounts.join(image.as_str());
+        let failed = |doing| move |cause| ImageError::Io { doing, image: image.clone(), cause };
+        if !mount::is_mounted(&path).map_err(failed("look for"))? {
+            let file = self.inner.files.join(image.as_str());
+            if !file.exists() {
+                self.fetch(image, &file).await?;
+            }
+            make_dir(&path, 0o711).map_err(failed("mount"))?;
+            let target = path.clone();
+            // Reading the first blocks may wait for the disk.
+            tokio::task::spawn_blocking(move || {
+                mount::mount_file(&file, &target, "squashfs", Access::ReadOnly, None)
+            })
+            .await
+            .map_err(|e| failed("mount")(e.into()))?
+            .map_err(failed("mount"))?;
+        }
+        *count += 1;
+        Ok(Mounted { image: image.clone(), path })
+    }
+
+    /// The last one to go unmounts it.
+    pub async fn release(&self, mounted: &Mounted) -> Result<(), ImageError> {
+        let count = self.count(&mounted.image).await;
+        let mut count = count.lock().await;
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            let failed = |cause| ImageError::Io { doing: "unmount", image: mounted.image.clone(), cause };
+            mount::unmount(&mounted.path).map_err(failed)?;
+            std::fs::remove_dir(&mounted.path).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, image: &ImageHash, file: &Path) -> Result<(), ImageError> {
+        let content = |why: String| ImageError::Content { image: image.clone(), why };
+        let failed = |cause| ImageError::Io { doing: "write", image: image.clone(), cause };
+        let fetch = |cause| ImageError::Fetch { image: image.clone(), cause };
+        let part = file.with_extension("part");
+        let path = format!("/v1/objects/images/{image}");
+        let mut stream = self.inner.client.get_stream(&path, HEAD_TIMEOUT).await.map_err(fetch)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut out = tokio::fs::File::from_std(options.open(&part).map_err(failed)?);
+        let mut hash = Sha256::new();
+        let mut bytes: u64 = 0;
+        loop {
+            let piece = tokio::time::timeout(PIECE_TIMEOUT, stream.next())
+                .await
+                .map_err(|_| content(format!("nothing came for {PIECE_TIMEOUT:?}")))?;
+            let Some(piece) = piece else { break };
+            let piece = piece.map_err(fetch)?;
+            bytes += piece.len() as u64;
+            if bytes > IMAGE_BYTES_MAX {
+                return Err(content(format!("it is larger than {IMAGE_BYTES_MAX} bytes")));
+            }
+            hash.update(&piece);
+            out.write_all(&piece).await.map_err(failed)?;
+        }
+        out.sync_all().await.map_err(failed)?;
+        let got = ImageHash::from_digest(hash.finalize().into());
+        if got != *image {
+            std::fs::remove_file(&part).map_err(failed)?;
+            return Err(content(format!("what came has the hash {got}")));
+        }
+        std::fs::rename(&part, file).map_err(failed)
+    }
+
+    /// Removes files that neither an instance uses nor `kept` names.
+    pub async fn collect(&self, kept: &[ImageHash], now: SystemTime) -> io::Result<()> {
+        let kept: HashSet<&ImageHash> = kept.iter().collect();
+        for entry in std::fs::read_dir(&self.inner.files)?.flatten() {
+            let Ok(image) = entry.file_name().to_string_lossy().parse::<ImageHash>() else { continue };
+            let age = now.duration_since(entry.metadata()?.modified()?).unwrap_or_default();
+            if kept.contains(&image) || age < KEPT_AT_LEAST {
+                continue;
+            }
+            let count = self.count(&image).await;
+            let count = count.lock().await;
+            if *count == 0 && !mount::is_mounted(&self.inner.mounts.join(image.as_str()))? {
+                std::fs::remove_file(entry.path())?;
+                tracing::info!(%image, "collected an image that nothing needs");
+            }
+        }
+        Ok(())
+    }
+}

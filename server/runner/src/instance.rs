@@ -1,0 +1,502 @@
+//! One instance from its placing to its end: a task of its own that starts, checks, restarts and
+//! stops its sandbox.
+//!
+//! Knows: its specification and what is wanted of it now. Never: ends for want of a coordinator.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use domain::wire::{InstanceReport, InstanceSpec, LogStream};
+use domain::{InstanceId, InstanceState, Life, Reason, Time, Wanted};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::bundle::{Bind, Program};
+use crate::health::{self, Listening, Probe};
+use crate::images::{ImageError, Images, Mounted};
+use crate::lines::{Lines, Meta};
+use crate::meters::Meters;
+use crate::mount;
+use crate::net::Kind;
+use crate::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, make_dir, write_secret};
+
+/// A start that goes on longer makes room for the next one.
+const START_TURN: Duration = Duration::from_secs(10);
+/// Crashes before it was ever healthy: more would only delay the answer to a push.
+const STARTS_MAX: u32 = 3;
+const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// Having run so long, a crash counts as the first one again.
+const STEADY: Duration = Duration::from_secs(300);
+const STARTING_CHECK: Duration = Duration::from_millis(100);
+const HEALTHY_CHECK: Duration = Duration::from_secs(10);
+const UNHEALTHY_AFTER: u32 = 3;
+/// What only listens on loopback for so long will not change its mind.
+const LOOPBACK_PATIENCE: Duration = Duration::from_secs(5);
+/// A process without a port that still runs after this has started.
+const WORKER_STARTED: Duration = Duration::from_secs(1);
+
+/// What all instances of this server share.
+pub struct Server {
+    pub slice: Slice,
+    pub images: Images,
+    pub lines: Lines,
+    pub meters: Meters,
+    pub probe: Probe,
+    /// Bound read-only at `/opt/berth`.
+    pub tools: PathBuf,
+    /// As many starts at once as there are cores.
+    pub starts: Arc<Semaphore>,
+    /// Something that the next report should say has changed.
+    pub changed: Notify,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("could not prepare {doing}")]
+    Prepare {
+        doing: &'static str,
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// What the next runner must know of an instance. On tmpfs, root 0600, with the environment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kept {
+    pub spec: InstanceSpec,
+    pub restarts: u32,
+    pub was_healthy: bool,
+}
+
+pub fn unit_of(id: InstanceId) -> String {
+    format!("i{id}")
+}
+
+/// The instance whose unit this is.
+pub fn id_of(unit: &str) -> Option<InstanceId> {
+    unit.strip_prefix('i')?.parse().ok()
+}
+
+/// What others see of an instance.
+pub struct Seat {
+    pub spec: InstanceSpec,
+    pub life: Life,
+    pub wanted: watch::Sender<Wanted>,
+    report: Mutex<InstanceReport>,
+}
+
+impl Seat {
+    pub fn new(spec: InstanceSpec, life: Life, kept: Option<&Kept>) -> Self {
+        let report = InstanceReport {
+            id: spec.id,
+            // An adopted one serves as before until a check says otherwise.
+            state: if kept.is_some_and(|k| k.was_healthy) { InstanceState::Healthy } else { InstanceState::Starting },
+            reason: None,
+            restarts: kept.map_or(0, |k| k.restarts),
+        };
+        let wanted = watch::Sender::new(spec.wanted);
+        Self { spec, life, wanted, report: Mutex::new(report) }
+    }
+
+    pub fn report(&self) -> InstanceReport {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+pub struct Instance {
+    server: Arc<Server>,
+    seat: Arc<Seat>,
+    unit: String,
+    kept: Kept,
+    image: Option<Mounted>,
+    stop: CancellationToken,
+}
+
+/// How a sandbox's run ended.
+enum Run {
+    Ended(Exit),
+    /// Stopped since it never answered.
+    Refused(Reason),
+    /// It was asked to stop, and has.
+    Stopped,
+    /// The runner ends; the sandbox goes on.
+    Left,
+}
+
+impl Instance {
+    pub fn new(server: Arc<Server>, seat: Arc<Seat>, kept: Option<Kept>, stop: CancellationToken) -> Self {
+        let unit = unit_of(seat.spec.id);
+        let kept = kept.unwrap_or_else(|| Kept { spec: seat.spec.clone(), restarts: 0, was_healthy: false });
+        Self { server, seat, unit, kept, image: None, stop }
+    }
+
+    fn tell(&self, state: InstanceState, reason: Option<Reason>) {
+        let mut report = self.seat.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = InstanceReport { id: self.kept.spec.id, state, reason, restarts: self.kept.restarts };
+        if *report != new {
+            *report = new;
+            drop(report);
+            self.server.changed.notify_one();
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.seat.wanted.borrow() == Wanted::Stop
+    }
+
+    /// Until it should stop.
+    async fn stopping(&self) {
+        let mut wanted = self.seat.wanted.subscribe();
+        // The sender lives in the seat that we hold.
+        let _ = wanted.wait_for(|w| *w == Wanted::Stop).await;
+    }
+
+    /// Runs it until it should stop; `adopted` is its sandbox where a former runner left one.
+    pub async fn live(mut self, mut adopted: Option<Sandbox>) {
+        if adopted.is_some() {
+            match self.server.images.acquire(&self.kept.spec.image).await {
+                Ok(mounted) => self.image = Some(mounted),
+                Err(e) => tracing::error!(instance.id = %self.kept.spec.id, "an adopted one has no image: {e}"),
+            }
+        }
+        self.open_spool();
+        let mut back_off = BACK_OFF_FIRST;
+        let mut starts = 0;
+        while !self.is_stopping() {
+            let began = Instant::now();
+            let run = match adopted.take() {
+                Some(sandbox) => self.watch(sandbox, None).await,
+                None => {
+                    self.tell(InstanceState::Starting, None);
+                    starts += 1;
+                    self.turn().await
+                }
+            };
+            let reason = match run {
+                Ok(Run::Left) => return,
+                Ok(Run::Stopped) => break,
+                Ok(Run::Refused(reason)) => {
+                    self.end(InstanceState::Failed, Some(reason)).await;
+                    return;
+                }
+                Ok(Run::Ended(exit)) => self.explain(&exit),
+                Err(e) => {
+                    if self.stop.is_cancelled() {
+                        return;
+                    }
+                    self.cannot_start(&e)
+                }
+            };
+            self.clear().await;
+            if self.is_stopping() {
+                break;
+            }
+            if !self.kept.was_healthy && starts >= STARTS_MAX {
+                self.end(InstanceState::Failed, Some(reason)).await;
+                return;
+            }
+            if began.elapsed() >= STEADY {
+                back_off = BACK_OFF_FIRST;
+            }
+            self.kept.restarts += 1;
+            self.say(&format!("{reason}; starting it again in {} s", back_off.as_secs_f32()));
+            self.tell(InstanceState::Crashed, Some(reason));
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.stopping() => break,
+                () = tokio::time::sleep(back_off) => {}
+            }
+            back_off = (back_off * 2).min(BACK_OFF_MAX);
+        }
+        self.end(InstanceState::Stopped, None).await;
+    }
+
+    fn open_spool(&self) {
+        let spec = &self.kept.spec;
+        let meta = Meta {
+            stream: LogStream::App(spec.app),
+            origin: format!("instance/{}", spec.id),
+            source: format!("{}.{}", spec.process, spec.index),
+        };
+        if let Err(e) = self.server.lines.open(&self.unit, &meta) {
+            tracing::error!(instance.id = %spec.id, "its lines cannot be kept: {e}");
+        }
+    }
+
+    /// A line in the app's log; only between sandboxes.
+    fn say(&self, text: &str) {
+        if let Err(e) = self.server.lines.say(&self.unit, text) {
+            tracing::error!(instance.id = %self.kept.spec.id, "its lines cannot be kept: {e}");
+        }
+    }
+
+    /// One start and its run.
+    async fn turn(&mut self) -> Result<Run, StartError> {
+        let starts = Arc::clone(&self.server.starts);
+        let turn = tokio::select! {
+            () = self.stop.cancelled() => return Ok(Run::Left),
+            () = self.stopping() => return Ok(Run::Stopped),
+            turn = starts.acquire_owned() => turn.ok(),
+        };
+        // Cut short when it should stop: a fetch may take minutes. What was begun is cleared.
+        let started = {
+            let (stop, mut wanted) = (self.stop.clone(), self.seat.wanted.subscribe());
+            tokio::select! {
+                started = self.start() => Some(started?),
+                _ = wanted.wait_for(|w| *w == Wanted::Stop) => None,
+                () = stop.cancelled() => None,
+            }
+        };
+        match started {
+            Some(sandbox) => self.watch(sandbox, turn).await,
+            None if self.stop.is_cancelled() => Ok(Run::Left),
+            None => Ok(Run::Stopped),
+        }
+    }
+
+    async fn start(&mut self) -> Result<Sandbox, StartError> {
+        let server = Arc::clone(&self.server);
+        let spec = self.kept.spec.clone();
+        let prepare = |doing| move |cause| StartError::Prepare { doing, cause };
+        // What an earlier start left: a half-made one, or that of a runner that was killed.
+        server.slice.clear(&self.unit, Some(spec.address)).await?;
+        if self.image.is_none() {
+            self.image = Some(server.images.acquire(&spec.image).await?);
+        }
+        let Some(image) = &self.image else { unreachable!("acquired above") };
+        let dir = server.slice.make_unit_dir(&self.unit)?;
+        self.keep()?;
+        let (fs, app) = (dir.join("fs"), dir.join("app"));
+        for dir in [&fs, &app] {
+            make_dir(dir, 0o711).map_err(prepare("its file system"))?;
+        }
+        mount::mount_tmpfs(&fs, &format!("size={},mode=711", spec.limits.disk_bytes))
+            .map_err(prepare("its file system"))?;
+        let (upper, work) = (fs.join("u"), fs.join("w"));
+        make_dir(&upper, 0o755).map_err(prepare("its file system"))?;
+        make_dir(&work, 0o700).map_err(prepare("its file system"))?;
+        std::os::unix::fs::chown(&upper, Some(spec.uids.app), Some(spec.uids.app))
+            .map_err(prepare("its file system"))?;
+        mount::mount_overlay(&app, &image.path, &upper, &work).map_err(prepare("its file system"))?;
+
+        let mut binds = vec![Bind::read_write(&app, "/app")];
+        if server.tools.is_dir() {
+            binds.push(Bind::read_only(&server.tools, "/opt/berth"));
+        }
+        let mut env = spec.env.clone();
+        for (name, value) in [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/app"), ("LANG", "C.UTF-8")] {
+            env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        if let Some(port) = spec.port {
+            env.insert("PORT".to_owned(), port.to_string());
+        }
+        let meta = Meta {
+            stream: LogStream::App(spec.app),
+            origin: format!("instance/{}", spec.id),
+            source: format!("{}.{}", spec.process, spec.index),
+        };
+        let spool = server.lines.open(&self.unit, &meta).map_err(prepare("the place of its lines"))?;
+        let sandbox = server
+            .slice
+            .start(Spec {
+                unit: self.unit.clone(),
+                hostname: format!("{}-{}", spec.process, spec.index).to_lowercase(),
+                program: Program {
+                    // The app's own shell reads the Procfile's line: the only shell there is.
+                    args: vec!["/bin/sh".to_owned(), "-c".to_owned(), spec.command.clone()],
+                    env,
+                    cwd: "/app".into(),
+                },
+                uids: spec.uids,
+                limits: spec.limits,
+                binds,
+                network: Some((spec.address, Kind::App)),
+                stdin: None,
+                output: Output::Spool(spool),
+                stop_timeout: Duration::from_millis(spec.stop_timeout_ms),
+                tie: Tie::None,
+            })
+            .await?;
+        Ok(sandbox)
+    }
+
+    /// For the next runner.
+    fn keep(&self) -> Result<(), StartError> {
+        let prepare = |cause| StartError::Prepare { doing: "what the next runner must know", cause };
+        let text = serde_json::to_string(&self.kept).map_err(|e| prepare(e.into()))?;
+        write_secret(&self.server.slice.unit_dir(&self.unit).join("instance.json"), &text).map_err(prepare)
+    }
+
+    /// Checks it until it ends. `turn` is given back when it has started.
+    async fn watch(
+        &mut self,
+        sandbox: Sandbox,
+        mut turn: Option<tokio::sync::OwnedSemaphorePermit>,
+    ) -> Result<Run, StartError> {
+        let began = Instant::now();
+        let spec = self.kept.spec.clone();
+        let limit = Duration::from_millis(spec.health.start_timeout_ms);
+        let is_adopted = turn.is_none();
+        let mut is_healthy = is_adopted && self.kept.was_healthy;
+        let mut loopback_since: Option<Instant> = None;
+        let mut failed = 0;
+        let mut next = Instant::now();
+        let end = sandbox.wait();
+        tokio::pin!(end);
+        loop {
+            let told = tokio::select! {
+                exit = &mut end => return Ok(Run::Ended(exit)),
+                () = self.stop.cancelled() => return Ok(Run::Left),
+                () = self.stopping() => {
+                    sandbox.stop();
+                    end.await;
+                    return Ok(Run::Stopped);
+                }
+                told = self.check(&spec, began, next) => told,
+            };
+            if began.elapsed() >= START_TURN {
+                turn = None;
+            }
+            match told {
+                Ok(()) => {
+                    failed = 0;
+                    if !is_healthy {
+                        is_healthy = true;
+                        turn = None;
+                        if !self.kept.was_healthy {
+                            self.kept.was_healthy = true;
+                            self.keep()?;
+                        }
+                        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                        tracing::info!(instance.id = %spec.id, app.name = %spec.app_name, took_ms,
+                            "{}.{}.{} is healthy", spec.app_name, spec.process, spec.index);
+                    }
+                    self.tell(InstanceState::Healthy, None);
+                    next = Instant::now() + HEALTHY_CHECK;
+                }
+                Err(why) if is_healthy => {
+                    failed += 1;
+                    if failed >= UNHEALTHY_AFTER {
+                        let reason = Reason::new(format!("{}.{} {why}", spec.process, spec.index));
+                        self.tell(InstanceState::Unhealthy, Some(reason));
+                    }
+                    next = Instant::now() + HEALTHY_CHECK / if failed < UNHEALTHY_AFTER { 5 } else { 1 };
+                }
+                Err(why) => {
+                    next = Instant::now() + STARTING_CHECK;
+                    let listening = Listening::of(sandbox.pid());
+                    let port = spec.port.unwrap_or(0);
+                    if listening.only_on_loopback(port) {
+                        loopback_since.get_or_insert_with(Instant::now);
+                    } else {
+                        loopback_since = None;
+                    }
+                    let is_late = began.elapsed() >= limit;
+                    let hopeless = loopback_since.is_some_and(|since| since.elapsed() >= LOOPBACK_PATIENCE);
+                    // One that served before is started again without end, never given up.
+                    if (is_late || hopeless) && !self.kept.was_healthy {
+                        let name = spec.process.as_str();
+                        let reason = match &spec.health.path {
+                            _ if hopeless => health::on_loopback(name),
+                            Some(path) if !why.contains("does not accept") => Reason::new(format!(
+                                "{name} was not healthy within {} s: it {why}", limit.as_secs()
+                            ))
+                            .hint(format!("answer {path} with a status below 400, or change the health check's path")),
+                            _ => listening.explain(name, port, limit),
+                        };
+                        sandbox.kill();
+                        end.await;
+                        return Ok(Run::Refused(reason));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn check(&self, spec: &InstanceSpec, began: Instant, at: Instant) -> Result<(), String> {
+        tokio::time::sleep_until(at).await;
+        match spec.port {
+            Some(port) => self.server.probe.check(spec, port).await,
+            None if began.elapsed() >= WORKER_STARTED => Ok(()),
+            None => Err("has only just begun".to_owned()),
+        }
+    }
+
+    /// Why it ended, with the last thing that it said.
+    fn explain(&self, exit: &Exit) -> Reason {
+        let spec = &self.kept.spec;
+        let name = format!("{}.{}", spec.process, spec.index);
+        let last = self.server.lines.last_printed(&self.unit).map(|l| l.chars().take(300).collect::<String>());
+        let said = last.map(|l| format!(": {l}")).unwrap_or_default();
+        let is_killed = exit.signal == Some(libc::SIGKILL) || exit.code == Some(128 + libc::SIGKILL);
+        if exit.oom && (is_killed || exit.code != Some(0)) {
+            return Reason::new(format!("{name} ran out of memory ({} MiB)", spec.limits.memory_bytes >> 20))
+                .hint("make it use less memory, or give it more");
+        }
+        match (exit.code, exit.signal) {
+            (Some(0), _) => Reason::new(format!("{name} ended by itself (code 0)"))
+                .hint("a process of the formation must keep running"),
+            (Some(126 | 127), _) => Reason::new(format!("{name} could not run its command{said}"))
+                .hint("check the command in the Procfile"),
+            (Some(code), _) => Reason::new(format!("{name} ended with code {code}{said}")),
+            (None, Some(signal)) => Reason::new(format!("{name} was ended by signal {signal}{said}")),
+            (None, None) => Reason::new(format!("{name} ended, and nobody saw how")),
+        }
+    }
+
+    fn cannot_start(&self, error: &StartError) -> Reason {
+        let mut chain = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(e) = cause {
+            chain.push_str(&format!(": {e}"));
+            cause = e.source();
+        }
+        let spec = &self.kept.spec;
+        tracing::error!(instance.id = %spec.id, app.name = %spec.app_name, "could not start an instance: {chain}");
+        Reason::new(format!("{}.{} could not be started: {chain}", spec.process, spec.index))
+    }
+
+    /// Removes the sandbox, keeps the group and its counter.
+    async fn clear(&self) {
+        if let Err(e) = self.server.slice.clear(&self.unit, Some(self.kept.spec.address)).await {
+            tracing::error!(instance.id = %self.kept.spec.id, "could not clear what is left of a sandbox: {e}");
+        }
+    }
+
+    /// The last reading on disk, then everything goes; and then it is told.
+    async fn end(mut self, state: InstanceState, reason: Option<Reason>) {
+        self.clear().await;
+        if let Some(reason) = &reason {
+            self.say(&format!("{reason}; not tried again"));
+        }
+        let spec = &self.kept.spec;
+        let now = Time::from(SystemTime::now());
+        // Without a group nothing ever ran.
+        if let Ok(value) = self.server.slice.cpu_micros(&self.unit) {
+            match self.server.meters.read_last(&self.seat.life, spec.app, value, now) {
+                // The group stays until the disk takes its value.
+                Err(e) => tracing::error!(instance.id = %spec.id, "could not keep a last reading: {e}"),
+                Ok(()) => {
+                    if let Err(e) = self.server.slice.remove_unit(&self.unit) {
+                        tracing::error!(instance.id = %spec.id, "could not remove its group: {e}");
+                    }
+                }
+            }
+        }
+        if let Some(image) = self.image.take()
+            && let Err(e) = self.server.images.release(&image).await
+        {
+            tracing::error!(instance.id = %self.kept.spec.id, "could not release its image: {e}");
+        }
+        self.server.lines.close(&self.unit);
+        self.tell(state, reason);
+    }
+}
