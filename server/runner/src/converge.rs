@@ -74,10 +74,14 @@ impl Converge {
 
     /// Takes over what a former runner left: what runs goes on, what has ended meanwhile is seen to
     /// as any end is.
-    pub fn adopt(&mut self) {
+    pub async fn adopt(&mut self) {
         let mut lives: Vec<Life> = vec![];
         for unit in self.server.slice.units() {
-            let Some(id) = id_of(&unit) else { continue };
+            let Some(id) = id_of(&unit) else {
+                // Builds and git sandboxes are tied to their runner, and it is gone.
+                self.end_unknown(&unit).await;
+                continue;
+            };
             let path = self.server.slice.unit_dir(&unit).join("instance.json");
             let kept: Option<Kept> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
             let (Some(kept), Ok(life)) = (kept, self.server.meters.life(id)) else { continue };
@@ -128,10 +132,10 @@ impl Converge {
                 () = &mut asking => break,
                 Ok(()) = assignments.changed() => {
                     let told = assignments.borrow_and_update().clone();
-                    if let Some(told) = told {
-                        if self.take_in(told).await == Taken::Yes {
-                            asked.send_replace(self.seen.clone());
-                        }
+                    if let Some(told) = told
+                        && self.take_in(told).await == Taken::Yes
+                    {
+                        asked.send_replace(self.seen.clone());
                     }
                 }
                 () = server.changed.notified() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
@@ -173,8 +177,10 @@ impl Converge {
         }
         let untold = self.seats.values().any(|s| *s.wanted.borrow() != Wanted::Stop && !s.report().state.is_gone());
         if told.instances.is_empty() && untold {
-            tracing::error!("refused an empty list of assignments while instances run that nobody told to stop; \
-                everything goes on as it is");
+            tracing::error!(
+                "refused an empty list of assignments while instances run that nobody told to stop; \
+                everything goes on as it is"
+            );
             return Taken::No;
         }
         let wanted: HashMap<InstanceId, &InstanceSpec> = told.instances.iter().map(|s| (s.id, s)).collect();
@@ -189,7 +195,7 @@ impl Converge {
         }
         if !self.has_assignments {
             self.has_assignments = true;
-            self.sweep(&told.builds).await;
+            self.sweep().await;
         }
         self.images_kept = told.images_kept;
         self.builds.wanted.send_if_modified(|was| {
@@ -208,20 +214,20 @@ impl Converge {
         Taken::Yes
     }
 
-    /// Ends what neither an assignment nor an adopted shim explains. (Builds and git sandboxes are
-    /// tied to a runner: those that are found here have lost theirs.)
-    async fn sweep(&self, builds: &[BuildSpec]) {
+    /// Ends the instances that neither an assignment nor an adopted shim explains.
+    async fn sweep(&self) {
         for unit in self.server.slice.units() {
-            let is_known = id_of(&unit).is_some_and(|id| self.seats.contains_key(&id));
-            let is_build = builds.iter().any(|b| unit.starts_with(&format!("b{}", b.deploy)));
-            if is_known || is_build || !is_ours(&unit) {
-                continue;
+            if id_of(&unit).is_some_and(|id| !self.seats.contains_key(&id)) {
+                self.end_unknown(&unit).await;
             }
-            tracing::info!(sandbox = %unit, "ended what nothing explains");
-            let cleared = self.server.slice.clear(&unit, None).await;
-            if let Err(e) = cleared.and_then(|()| self.server.slice.remove_unit(&unit)) {
-                tracing::error!(sandbox = %unit, "could not end what nothing explains: {e}");
-            }
+        }
+    }
+
+    async fn end_unknown(&self, unit: &str) {
+        tracing::info!(sandbox = %unit, "ends what nothing explains");
+        let cleared = self.server.slice.clear(unit, None).await;
+        if let Err(e) = cleared.and_then(|()| self.server.slice.remove_unit(unit)) {
+            tracing::error!(sandbox = %unit, "could not end what nothing explains: {e}");
         }
     }
 
@@ -258,9 +264,10 @@ impl Converge {
     fn reported(&mut self, report: &RunnerReport, committed: &Committed) {
         self.server.meters.committed(committed, Time::from(SystemTime::now()));
         for told in report.instances.iter().filter(|i| i.state.is_gone()) {
-            let is_over = self.seats.get(&told.id).is_some_and(|seat| {
-                *seat.wanted.borrow() == Wanted::Stop && seat.report().state == told.state
-            });
+            let is_over = self
+                .seats
+                .get(&told.id)
+                .is_some_and(|seat| *seat.wanted.borrow() == Wanted::Stop && seat.report().state == told.state);
             if is_over {
                 self.seats.remove(&told.id);
             }
@@ -272,11 +279,6 @@ impl Converge {
 enum Taken {
     Yes,
     No,
-}
-
-/// Units that the converging part itself answers for.
-fn is_ours(unit: &str) -> bool {
-    unit.starts_with(['i', 'b', 'g'])
 }
 
 pub fn cores() -> u32 {

@@ -99,12 +99,10 @@ impl Images {
             make_dir(&path, 0o711).map_err(failed("mount"))?;
             let target = path.clone();
             // Reading the first blocks may wait for the disk.
-            tokio::task::spawn_blocking(move || {
-                mount::mount_file(&file, &target, "squashfs", Access::ReadOnly, None)
-            })
-            .await
-            .map_err(|e| failed("mount")(e.into()))?
-            .map_err(failed("mount"))?;
+            tokio::task::spawn_blocking(move || mount::mount_file(&file, &target, "squashfs", Access::ReadOnly, None))
+                .await
+                .map_err(|e| failed("mount")(e.into()))?
+                .map_err(failed("mount"))?;
         }
         *count += 1;
         Ok(Mounted { image: image.clone(), path })

@@ -363,14 +363,14 @@ impl Instance {
                 told = self.check(&spec, began, next) => told,
             };
             if began.elapsed() >= START_TURN {
-                turn = None;
+                drop(turn.take());
             }
             match told {
                 Ok(()) => {
                     failed = 0;
                     if !is_healthy {
                         is_healthy = true;
-                        turn = None;
+                        drop(turn.take());
                         if !self.kept.was_healthy {
                             self.kept.was_healthy = true;
                             self.keep()?;
@@ -406,10 +406,12 @@ impl Instance {
                         let name = spec.process.as_str();
                         let reason = match &spec.health.path {
                             _ if hopeless => health::on_loopback(name),
-                            Some(path) if !why.contains("does not accept") => Reason::new(format!(
-                                "{name} was not healthy within {} s: it {why}", limit.as_secs()
-                            ))
-                            .hint(format!("answer {path} with a status below 400, or change the health check's path")),
+                            Some(path) if !why.contains("does not accept") => {
+                                Reason::new(format!("{name} was not healthy within {} s: it {why}", limit.as_secs()))
+                                    .hint(format!(
+                                        "answer {path} with a status below 400, or change the health check's path"
+                                    ))
+                            }
                             _ => listening.explain(name, port, limit),
                         };
                         sandbox.kill();
@@ -444,8 +446,9 @@ impl Instance {
         match (exit.code, exit.signal) {
             (Some(0), _) => Reason::new(format!("{name} ended by itself (code 0)"))
                 .hint("a process of the formation must keep running"),
-            (Some(126 | 127), _) => Reason::new(format!("{name} could not run its command{said}"))
-                .hint("check the command in the Procfile"),
+            (Some(126 | 127), _) => {
+                Reason::new(format!("{name} could not run its command{said}")).hint("check the command in the Procfile")
+            }
             (Some(code), _) => Reason::new(format!("{name} ended with code {code}{said}")),
             (None, Some(signal)) => Reason::new(format!("{name} was ended by signal {signal}{said}")),
             (None, None) => Reason::new(format!("{name} ended, and nobody saw how")),

@@ -16,6 +16,7 @@ mod lines;
 mod meters;
 mod mount;
 mod net;
+mod orders;
 mod process;
 mod sandbox;
 mod seccomp;
@@ -39,6 +40,7 @@ use self::images::Images;
 use self::instance::Server;
 use self::lines::Lines;
 use self::meters::Meters;
+use self::orders::Orders;
 
 pub use self::build::Builder;
 pub use self::bundle::{Bind, BindAccess, Program};
@@ -120,8 +122,7 @@ pub async fn run(
     let slice = Slice::set_up(&config).await?;
     let coordinator = Client::new(&config.coordinator, config.coordinator_token.clone());
     let logs = Client::new(&config.logs, config.logs_token.clone());
-    let images =
-        Images::new(&config.data_dir, slice.images_dir(), coordinator.clone()).map_err(data("images"))?;
+    let images = Images::new(&config.data_dir, slice.images_dir(), coordinator.clone()).map_err(data("images"))?;
     let lines = Lines::new(&config.data_dir, logs).map_err(data("the spool of lines"))?;
     let server = Arc::new(Server {
         probe: Probe { program: config.shim.clone(), uid: config.probe_uid },
@@ -133,14 +134,14 @@ pub async fn run(
         starts: Arc::new(Semaphore::new(converge::cores() as usize)),
         changed: Notify::new(),
     });
-    let (builds_wanted, _builds) = watch::channel(vec![]);
-    let (_builds_told, builds_reports) = watch::channel(vec![]);
+    let builder = Builder::new(server.slice.clone(), &config).map_err(data("builds"))?;
+    let (wanted, told) = (watch::Sender::new(vec![]), watch::Sender::new(vec![]));
+    let orders = Orders { wanted: wanted.subscribe(), reports: told.clone() };
+    let builds = Builds { wanted, reports: told.subscribe() };
     let _git = git;
-
-    let builds = Builds { wanted: builds_wanted, reports: builds_reports };
     let mut converge =
         Converge::new(server, coordinator, builds, config.data_dir.join("seen.json"), stop.child_token());
-    converge.adopt();
+    converge.adopt().await;
     lines.resume().map_err(data("the spool of lines"))?;
 
     let mut parts: JoinSet<&'static str> = JoinSet::new();
@@ -148,6 +149,11 @@ pub async fn run(
     parts.spawn(async move {
         lines.run(token).await;
         "sending lines"
+    });
+    let token = stop.child_token();
+    parts.spawn(async move {
+        orders.run(builder, token).await;
+        "building"
     });
     parts.spawn(async move {
         converge.run().await;

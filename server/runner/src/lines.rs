@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -49,11 +50,20 @@ pub struct Lines {
 struct Inner {
     dir: PathBuf,
     client: Client,
-    inotify: AsyncFd<Inotify>,
+    inotify: AsyncFd<Ears>,
     spools: Mutex<HashMap<String, Arc<Spool>>>,
     watches: Mutex<HashMap<WatchDescriptor, Arc<Notify>>>,
     begun: Notify,
     waiting: Mutex<Vec<Arc<Spool>>>,
+}
+
+/// Hears which spools are written to.
+struct Ears(Inotify);
+
+impl AsRawFd for Ears {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
 }
 
 struct Spool {
@@ -63,8 +73,6 @@ struct Spool {
     wake: Arc<Notify>,
     /// No more lines come: it goes when all are sent.
     closed: watch::Sender<bool>,
-    /// All that was there has been sent.
-    sent: watch::Sender<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,8 +83,8 @@ impl Lines {
     pub fn new(data_dir: &Path, client: Client) -> io::Result<Self> {
         let dir = data_dir.join("spool/lines");
         make_dir(&dir, 0o700)?;
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // SAFETY: `Inotify` owns one descriptor for as long as it lives.
+        let inotify = Ears(Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?);
+        // SAFETY: it owns one descriptor for as long as it lives.
         let inotify = unsafe { AsyncFd::register(inotify) }?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -114,10 +122,10 @@ impl Lines {
         fs::rename(new, dir.join("meta.json"))?;
         let wake = Arc::new(Notify::new());
         let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE;
-        let wd = self.inner.inotify.get_ref().add_watch(&dir, flags)?;
+        let wd = self.inner.inotify.get_ref().0.add_watch(&dir, flags)?;
         lock(&self.inner.watches).insert(wd, Arc::clone(&wake));
-        let (closed, sent) = (watch::Sender::new(false), watch::Sender::new(false));
-        let spool = Arc::new(Spool { name: name.to_owned(), dir, meta: meta.clone(), wake, closed, sent });
+        let closed = watch::Sender::new(false);
+        let spool = Arc::new(Spool { name: name.to_owned(), dir, meta: meta.clone(), wake, closed });
         lock(&self.inner.waiting).push(Arc::clone(&spool));
         self.inner.begun.notify_one();
         Ok(spool)
@@ -154,7 +162,8 @@ impl Lines {
         let Some(spool) = lock(&self.inner.spools).get(name).cloned() else { return Ok(()) };
         let first = segments(&spool.dir)?.last().copied().unwrap_or(1);
         let path = segment(&spool.dir, first);
-        let held = fs::read(&path).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })?;
+        let held =
+            fs::read(&path).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })?;
         let whole = held.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let next = first + held.iter().filter(|b| **b == b'\n').count() as u64;
         let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
@@ -176,15 +185,6 @@ impl Lines {
         let text = fs::read_to_string(segment(&dir, last)).ok()?;
         let lines = text.lines().rev().filter_map(parse);
         lines.filter(|l| l.kind != "b").map(|l| l.text.trim().to_owned()).find(|l| !l.is_empty())
-    }
-
-    /// Until logs has all that was written so far, at most `limit`.
-    pub async fn flushed(&self, name: &str, limit: Duration) {
-        let Some(spool) = lock(&self.inner.spools).get(name).cloned() else { return };
-        spool.sent.send_replace(false);
-        spool.wake.notify_one();
-        let mut sent = spool.sent.subscribe();
-        let _ = tokio::time::timeout(limit, sent.wait_for(|sent| *sent)).await;
     }
 
     /// Sends until `stop`.
@@ -209,7 +209,7 @@ impl Inner {
     /// Wakes the spools that were written to, once.
     async fn listen(&self) {
         let Ok(mut ready) = self.inotify.readable().await else { return };
-        match ready.get_inner().read_events() {
+        match ready.get_inner().0.read_events() {
             Ok(events) => {
                 let watches = lock(&self.watches);
                 for wake in events.iter().filter_map(|e| watches.get(&e.wd)) {
@@ -240,7 +240,6 @@ impl Inner {
                 if is_closed && self.forget(&spool) {
                     return;
                 }
-                spool.sent.send_replace(true);
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = spool.wake.notified() => {}
@@ -289,7 +288,6 @@ impl Inner {
         if let Err(e) = remove_dir_all(&spool.dir) {
             tracing::error!(spool = %spool.name, "could not remove a spool: {e}");
         }
-        spool.sent.send_replace(true);
         true
     }
 }
@@ -338,8 +336,7 @@ fn segment(dir: &Path, first: u64) -> PathBuf {
 }
 
 fn segments(dir: &Path) -> io::Result<Vec<u64>> {
-    let mut all: Vec<u64> =
-        fs::read_dir(dir)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let mut all: Vec<u64> = fs::read_dir(dir)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
     all.sort_unstable();
     Ok(all)
 }

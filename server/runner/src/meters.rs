@@ -159,8 +159,7 @@ impl Meters {
         let mut text = Vec::new();
         for ((life, app, meter, hour), entry) in &state.entries {
             let at = Time::from_unix_micros(entry.at);
-            let reading =
-                Reading { life: life.clone(), app: *app, meter: *meter, hour: *hour, value: entry.value, at };
+            let reading = Reading { life: life.clone(), app: *app, meter: *meter, hour: *hour, value: entry.value, at };
             serde_json::to_writer(&mut text, &reading).map_err(io::Error::other)?;
             text.push(b'\n');
         }

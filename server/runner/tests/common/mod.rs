@@ -89,7 +89,8 @@ impl Ground {
     }
 
     pub fn uids(&self) -> Uids {
-        Uids { root: 980_000, app: 980_001 }
+        let root = 980_000 + self.config.slice % 100_000 * 2;
+        Uids { root, app: root + 1 }
     }
 
     pub fn limits(&self) -> Limits {
@@ -138,6 +139,17 @@ impl Ground {
                 Some((position, kind, parts.next()?.to_owned()))
             })
             .collect()
+    }
+
+    /// SIGKILL to all in a unit's sandbox.
+    pub fn kill_all(&self, unit: &str) {
+        for root in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
+            let procs = format!("{root}/berth-{}/apps/{unit}/c/cgroup.procs", self.config.slice);
+            for pid in std::fs::read_to_string(procs).unwrap_or_default().lines() {
+                let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a pid"));
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+            }
+        }
     }
 
     /// What the kernel still has of this slice.
