@@ -1,0 +1,606 @@
+//! A balancer between clients, apps and a coordinator of a test's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use balancer::Config;
+use domain::wire::{
+    Ask, BalancerReport, Committed, CommittedReading, Revision, RouteApp, RouteInstance, RouteState, Routes, Seen,
+    Target,
+};
+use domain::{AppId, InstanceId, Life, Reading, Secret};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Whatever a test waits for, it does not wait longer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub fn hello() -> String {
+    "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n".to_owned()
+}
+
+/// A request's head, and what came with it; `None` at the end.
+pub fn read_head(io: &mut impl Read) -> Option<(String, Vec<u8>)> {
+    let (mut bytes, mut part) = (Vec::new(), [0; 8192]);
+    loop {
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            return Some((String::from_utf8_lossy(&bytes).into_owned(), rest));
+        }
+        match io.read(&mut part) {
+            Ok(n @ 1..) => bytes.extend_from_slice(&part[..n]),
+            _ => return None,
+        }
+    }
+}
+
+// ---- an app ---------------------------------------------------------------------------------
+
+#[derive(Default)]
+struct Counts {
+    connections: AtomicU64,
+    requests: AtomicU64,
+    ended: AtomicU64,
+    killed: AtomicBool,
+    sockets: Mutex<Vec<TcpStream>>,
+}
+
+/// One instance: a listener, and a thread a connection.
+pub struct App {
+    address: SocketAddr,
+    counts: Arc<Counts>,
+}
+
+impl App {
+    /// Answers each request (without its body, which must come with the head) by `answer`.
+    pub fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::listen(move |mut io, counts| {
+            while let Some((head, _)) = read_head(&mut io) {
+                counts.requests.fetch_add(1, SeqCst);
+                io.write_all(answer(&head).as_bytes())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Does with each connection what `serve` does, then closes it.
+    pub fn raw(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self::listen(move |io, _| serve(io))
+    }
+
+    fn listen(serve: impl Fn(TcpStream, &Counts) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (counts, serve) = (Arc::new(Counts::default()), Arc::new(serve));
+        let of_thread = Arc::clone(&counts);
+        std::thread::spawn(move || {
+            for io in listener.incoming().map_while(Result::ok) {
+                let counts = Arc::clone(&of_thread);
+                let mut sockets = counts.sockets.lock().unwrap();
+                if counts.killed.load(SeqCst) {
+                    return;
+                }
+                sockets.push(io.try_clone().unwrap());
+                drop(sockets);
+                counts.connections.fetch_add(1, SeqCst);
+                let serve = Arc::clone(&serve);
+                std::thread::spawn(move || {
+                    let closer = io.try_clone().unwrap();
+                    let _ = serve(io, &counts);
+                    let _ = closer.shutdown(Shutdown::Both);
+                    counts.ended.fetch_add(1, SeqCst);
+                });
+            }
+        });
+        Self { address, counts }
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.counts.connections.load(SeqCst)
+    }
+
+    pub fn open(&self) -> u64 {
+        self.connections() - self.counts.ended.load(SeqCst)
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.counts.requests.load(SeqCst)
+    }
+
+    /// Ends like a process: listener and connections at once.
+    pub fn kill(&self) {
+        let sockets = self.counts.sockets.lock().unwrap();
+        self.counts.killed.store(true, SeqCst);
+        sockets.iter().for_each(|io| drop(io.shutdown(Shutdown::Both)));
+        drop(sockets);
+        // Wakes the listener's thread, which then drops it.
+        let _ = TcpStream::connect(self.address);
+        eventually("the listener to be gone", || TcpStream::connect(self.address).is_err());
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if !self.counts.killed.load(SeqCst) {
+            self.kill();
+        }
+    }
+}
+
+// ---- a client -------------------------------------------------------------------------------
+
+pub struct Client {
+    io: TcpStream,
+    held: Vec<u8>,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Client {
+    pub fn to(address: SocketAddr) -> Self {
+        let io = TcpStream::connect(address).unwrap();
+        io.set_nodelay(true).unwrap();
+        io.set_read_timeout(Some(DEADLINE)).unwrap();
+        io.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self { io, held: Vec::new() }
+    }
+
+    /// A write may fail when the other side already answered; the answer is what counts.
+    pub fn send(&mut self, bytes: &str) {
+        let _ = self.io.write_all(bytes.as_bytes());
+    }
+
+    pub fn end(&mut self) {
+        self.io.shutdown(Shutdown::Write).unwrap();
+    }
+
+    fn fill(&mut self) -> usize {
+        let mut part = [0; 65536];
+        let n = self.io.read(&mut part).expect("an answer in time");
+        self.held.extend_from_slice(&part[..n]);
+        n
+    }
+
+    pub fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = self.held.windows(4).position(|w| w == b"\r\n\r\n") {
+                let rest = self.held.split_off(end + 4);
+                return String::from_utf8(std::mem::replace(&mut self.held, rest)).unwrap();
+            }
+            assert!(self.fill() > 0, "the connection ended within a head: {:?}", String::from_utf8_lossy(&self.held));
+        }
+    }
+
+    pub fn exactly(&mut self, n: usize) -> String {
+        String::from_utf8(self.bytes(n)).unwrap()
+    }
+
+    fn bytes(&mut self, n: usize) -> Vec<u8> {
+        while self.held.len() < n {
+            assert!(self.fill() > 0, "the connection ended within a body");
+        }
+        let rest = self.held.split_off(n);
+        std::mem::replace(&mut self.held, rest)
+    }
+
+    /// One answer; a chunked body with its framing.
+    pub fn answer(&mut self) -> Answer {
+        let head = self.head();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = head.split("Content-Length: ").nth(1).and_then(|l| l.lines().next()).map(|l| l.parse().unwrap());
+        let body = match length {
+            Some(length) => self.bytes(length),
+            None if head.contains("Transfer-Encoding: chunked") => {
+                let ends = |held: &[u8]| held.windows(4).position(|w| w == b"\r\n\r\n");
+                while ends(&self.held).is_none() {
+                    assert!(self.fill() > 0, "the connection ended within chunks");
+                }
+                let end = ends(&self.held).unwrap() + 4;
+                self.bytes(end)
+            }
+            None => Vec::new(),
+        };
+        Answer { status, head, body }
+    }
+
+    pub fn ask(&mut self, request: &str) -> Answer {
+        self.send(request);
+        self.answer()
+    }
+
+    /// All that comes until the end.
+    pub fn rest(&mut self) -> String {
+        while self.fill() > 0 {}
+        String::from_utf8(std::mem::take(&mut self.held)).unwrap()
+    }
+
+    pub fn is_closed(&mut self) -> bool {
+        self.held.is_empty() && self.fill() == 0
+    }
+}
+
+// ---- a coordinator --------------------------------------------------------------------------
+
+#[derive(Default)]
+struct Coordinator {
+    said: Mutex<Option<Routes>>,
+    changed: Notify,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Default)]
+struct Heard {
+    asked: u64,
+    report: Option<BalancerReport>,
+    /// The greatest value of each life and app.
+    counts: BTreeMap<(Life, AppId), u64>,
+    commit: bool,
+}
+
+async fn routes(State(coordinator): State<Arc<Coordinator>>, Json(ask): Json<Ask>) -> Response {
+    coordinator.heard.lock().unwrap().asked += 1;
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(ask.wait_ms);
+    loop {
+        let changed = coordinator.changed.notified();
+        let said = coordinator.said.lock().unwrap().clone();
+        if let Some(routes) = said.filter(|routes| ask.seen.as_ref() != Some(&routes.seen)) {
+            return Json(routes).into_response();
+        }
+        if tokio::time::timeout_at(deadline, changed).await.is_err() {
+            return StatusCode::NO_CONTENT.into_response();
+        }
+    }
+}
+
+async fn counts(State(coordinator): State<Arc<Coordinator>>, Json(report): Json<BalancerReport>) -> Json<Committed> {
+    let mut heard = coordinator.heard.lock().unwrap();
+    for reading in &report.readings {
+        let known = heard.counts.entry((reading.life.clone(), reading.app)).or_default();
+        *known = (*known).max(reading.value);
+    }
+    let held = |r: &Reading| CommittedReading {
+        life: r.life.clone(),
+        app: r.app,
+        meter: r.meter,
+        hour: r.hour,
+        value: r.value,
+    };
+    let readings = if heard.commit { report.readings.iter().map(held).collect() } else { Vec::new() };
+    heard.report = Some(report);
+    Json(Committed { readings })
+}
+
+// ---- all of it ------------------------------------------------------------------------------
+
+/// The balancer: on a thread of this process, or a process of its own.
+enum Running {
+    Thread { stop: CancellationToken, thread: JoinHandle<()> },
+    Process(std::process::Child),
+    Stopped,
+}
+
+pub struct Rig {
+    pub address: SocketAddr,
+    config: Config,
+    running: Running,
+    coordinator: Arc<Coordinator>,
+    link: Option<(CancellationToken, JoinHandle<()>)>,
+    apps: Vec<RouteApp>,
+    revision: i64,
+    next_instance: i64,
+    dir: tempfile::TempDir,
+}
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+impl Rig {
+    /// A balancer with one app, `name`.localhost, that has these instances.
+    pub fn with(name: &str, instances: &[&App]) -> Self {
+        Self::with_config(name, instances, |_| {})
+    }
+
+    pub fn with_config(name: &str, instances: &[&App], change: impl FnOnce(&mut Config)) -> Self {
+        let mut rig = Self::prepare(change);
+        rig.start();
+        rig.add(name, RouteState::Live, instances);
+        rig.publish();
+        rig
+    }
+
+    /// The same, the balancer in a process of its own.
+    pub fn apart(name: &str, instances: &[&App]) -> Self {
+        let mut rig = Self::prepare(|_| {});
+        rig.start_process();
+        rig.add(name, RouteState::Live, instances);
+        rig.publish();
+        rig
+    }
+
+    fn prepare(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            dir: dir.path().to_owned(),
+            coordinator_socket: dir.path().join("coordinator.sock"),
+            token: Secret::new(TOKEN.to_owned()),
+            site_hosts: vec!["localhost".parse().unwrap(), "127.0.0.1".parse().unwrap()],
+            web_socket: dir.path().join("web.sock"),
+            threads: 2,
+            ..Config::default()
+        };
+        config.timeouts.drain_ms = 5_000;
+        change(&mut config);
+        let coordinator = Arc::new(Coordinator::default());
+        let listener = UnixListener::bind(&config.coordinator_socket).unwrap();
+        let router = Router::new()
+            .route("/v1/routes", post(routes))
+            .route("/v1/counts", post(counts))
+            .with_state(Arc::clone(&coordinator));
+        let caller = link::Caller {
+            role: link::Role::Balancer,
+            uid: nix::unistd::geteuid().as_raw(),
+            token: Secret::new(TOKEN.to_owned()),
+        };
+        let ending = CancellationToken::new();
+        let until = ending.clone();
+        let thread = std::thread::spawn(move || {
+            let served = runtime().block_on(async { link::serve(listener, router, vec![caller], until).await });
+            served.unwrap();
+        });
+        Self {
+            address: ([127, 0, 0, 1], 0).into(),
+            config,
+            running: Running::Stopped,
+            coordinator,
+            link: Some((ending, thread)),
+            apps: Vec::new(),
+            revision: 0,
+            next_instance: 1,
+            dir,
+        }
+    }
+
+    fn start(&mut self) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.address = listener.local_addr().unwrap();
+        let (stop, config) = (CancellationToken::new(), self.config.clone());
+        let until = stop.clone();
+        let thread = std::thread::spawn(move || {
+            runtime().block_on(balancer::run(config, vec![listener], until)).unwrap();
+        });
+        self.running = Running::Thread { stop, thread };
+    }
+
+    fn start_process(&mut self) {
+        let said = self.dir.path().join("address");
+        let _ = std::fs::remove_file(&said);
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_process_that_another_test_kills", "--nocapture"])
+            .env(CHILD, serde_json::to_string(&self.config).unwrap())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.running = Running::Process(child);
+        eventually("the process to listen", || {
+            let address = std::fs::read_to_string(&said).ok().and_then(|text| text.parse().ok());
+            address.inspect(|address| self.address = *address).is_some()
+        });
+    }
+
+    pub fn kill_and_start_again(&mut self) {
+        let Running::Process(child) = &mut self.running else { panic!("it is no process") };
+        // SIGKILL: nothing can be written at the last moment.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.start_process();
+    }
+
+    /// Stops the balancer and waits until it has finished what it had.
+    pub fn stop(&mut self) {
+        match std::mem::replace(&mut self.running, Running::Stopped) {
+            Running::Thread { stop, thread } => {
+                stop.cancel();
+                thread.join().unwrap();
+            }
+            Running::Process(mut child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Running::Stopped => {}
+        }
+    }
+
+    /// Starts it anew while nobody coordinates.
+    pub fn restart_alone(mut self) -> Self {
+        if let Some((ending, thread)) = self.link.take() {
+            ending.cancel();
+            thread.join().unwrap();
+        }
+        std::fs::remove_file(&self.config.coordinator_socket).unwrap();
+        self.start();
+        self
+    }
+
+    pub fn client(&self) -> Client {
+        Client::to(self.address)
+    }
+
+    /// Puts something behind the site's socket; returns how many connections it got.
+    pub fn site(&self, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Arc<AtomicU64> {
+        let listener = UnixListener::bind(&self.config.web_socket).unwrap();
+        let (connections, answer) = (Arc::new(AtomicU64::new(0)), Arc::new(answer));
+        let counted = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for mut io in listener.incoming().map_while(Result::ok) {
+                counted.fetch_add(1, SeqCst);
+                let answer = Arc::clone(&answer);
+                std::thread::spawn(move || {
+                    while let Some((head, _)) = read_head(&mut io) {
+                        if io.write_all(answer(&head).as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        connections
+    }
+
+    // What the coordinator says.
+
+    pub fn add(&mut self, name: &str, state: RouteState, instances: &[&App]) {
+        self.apps.push(RouteApp {
+            app: AppId(self.apps.len() as i64 + 1),
+            name: name.parse().unwrap(),
+            hostnames: vec![format!("{name}.localhost").parse().unwrap()],
+            state,
+            instances: Vec::new(),
+        });
+        self.set(name, instances);
+    }
+
+    /// New instances in place of all of `name`'s.
+    pub fn set(&mut self, name: &str, instances: &[&App]) {
+        let first = self.next_instance;
+        self.next_instance += instances.len() as i64;
+        let app = self.apps.iter_mut().find(|app| app.name.as_str() == name).unwrap();
+        app.instances = (instances.iter().zip(first..))
+            .map(|(app, id)| RouteInstance { id: InstanceId(id), target: Target::Direct { address: app.address } })
+            .collect();
+    }
+
+    pub fn instances(&self, name: &str) -> Vec<InstanceId> {
+        let app = self.apps.iter().find(|app| app.name.as_str() == name).unwrap();
+        app.instances.iter().map(|i| i.id).collect()
+    }
+
+    pub fn routes(&self) -> Routes {
+        let revision = Revision { epoch: 1, counter: self.revision };
+        Routes { seen: Seen { incarnation: 1, revision }, apps: self.apps.clone() }
+    }
+
+    /// Says all that was set, and waits until the balancer acknowledges it.
+    pub fn publish(&mut self) {
+        self.revision += 1;
+        let routes = self.routes();
+        let seen = Some(routes.seen.clone());
+        self.say(routes);
+        eventually("the routes to be acknowledged", || self.acknowledged() == seen);
+    }
+
+    pub fn say(&self, routes: Routes) {
+        *self.coordinator.said.lock().unwrap() = Some(routes);
+        self.coordinator.changed.notify_waiters();
+    }
+
+    // What it heard.
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.coordinator.heard.lock().unwrap()
+    }
+
+    pub fn asked(&self) -> u64 {
+        self.heard().asked
+    }
+
+    pub fn acknowledged(&self) -> Option<Seen> {
+        self.heard().report.as_ref().and_then(|report| report.seen.clone())
+    }
+
+    pub fn open(&self) -> Vec<(InstanceId, u32)> {
+        self.heard().report.iter().flat_map(|r| &r.open).map(|o| (o.id, o.requests)).collect()
+    }
+
+    pub fn owed(&self) -> Vec<Reading> {
+        self.heard().report.as_ref().map(|report| report.readings.clone()).unwrap_or_default()
+    }
+
+    pub fn commit(&self) {
+        self.heard().commit = true;
+    }
+
+    pub fn lives(&self) -> BTreeSet<Life> {
+        self.heard().counts.keys().map(|(life, _)| life.clone()).collect()
+    }
+
+    fn id(&self, name: &str) -> AppId {
+        self.apps.iter().find(|app| app.name.as_str() == name).unwrap().app
+    }
+
+    pub fn last_count(&self, name: &str) -> u64 {
+        let id = self.id(name);
+        self.heard().counts.iter().filter(|((_, app), _)| *app == id).map(|(_, value)| value).sum()
+    }
+
+    /// The requests reported for `name` become `n`, and no more.
+    pub fn counted(&self, name: &str, n: u64) {
+        eventually(&format!("{n} requests of {name} to be reported"), || self.last_count(name) >= n);
+        assert_eq!(self.last_count(name), n, "requests of {name}");
+    }
+
+    /// The requests of `name` that the balancer answered itself since its app did not: from its file.
+    pub fn failed(&self, name: &str) -> u64 {
+        let file = std::fs::read(Path::join(self.dir.path(), "meters")).unwrap();
+        let word = |cell: &[u8], n: usize| u64::from_le_bytes(cell[n * 8..n * 8 + 8].try_into().unwrap());
+        let id = self.id(name).0 as u64;
+        file[4096..].chunks(64).find(|cell| word(cell, 0) == id).map_or(0, |cell| word(cell, 2))
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some((ending, thread)) = self.link.take() {
+            ending.cancel();
+            let _ = thread.join();
+        }
+    }
+}
+
+const CHILD: &str = "BALANCER_OF_A_TEST";
+
+/// Runs the balancer if this process was started to be one; it ends with who started it.
+pub fn child() {
+    let Ok(config) = std::env::var(CHILD) else { return };
+    let config: Config = serde_json::from_str(&config).unwrap();
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (said, new) = (config.dir.join("address"), config.dir.join("address.new"));
+    std::fs::write(&new, listener.local_addr().unwrap().to_string()).unwrap();
+    std::fs::rename(new, said).unwrap();
+    runtime().block_on(balancer::run(config, vec![listener], CancellationToken::new())).unwrap();
+}
