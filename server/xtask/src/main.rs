@@ -3,6 +3,8 @@
 //! Never: a heavy dependency (it must print at once), or a shell line. One file a verb.
 
 mod build;
+mod demo;
+mod http;
 mod install;
 mod json;
 mod sql;
@@ -13,6 +15,8 @@ mod work;
 use std::process::ExitCode;
 
 const HELP: &str = "\
+cargo xtask demo            install what is missing, build, start Berth with two sample apps; Ctrl-C ends it
+cargo xtask demo --check    the same, each step checked; prints figures and leaves nothing behind
 cargo xtask test            everything: format, lints, tidy, queries, unit to end-to-end tests
 cargo xtask build           install what is missing, build `berth` with all that it carries
 cargo xtask tidy            hold the rooms against the map
@@ -23,6 +27,8 @@ fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = given.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["demo"] => demo::demo(demo::Check::No),
+        ["demo", "--check"] => demo::demo(demo::Check::Yes),
         ["test"] => test::test(),
         ["build"] => build::verb(),
         ["tidy"] => tidy::verb(),

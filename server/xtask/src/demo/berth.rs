@@ -1,0 +1,176 @@
+//! A `berth up` of its own, with a data directory that goes with it.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::install::uv_program;
+use crate::json::Json;
+use crate::work::{program, read, send_terminate};
+
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+
+pub struct Berth {
+    child: RefCell<Child>,
+    binary: PathBuf,
+    /// Holds all that this demo writes.
+    home: PathBuf,
+    pub data: PathBuf,
+    pub slice: u32,
+    pub uid_first: u32,
+    pub http: SocketAddr,
+    pub ssh: SocketAddr,
+    /// `http://localhost:8080`
+    pub site: String,
+}
+
+impl Berth {
+    pub fn start(binary: &Path) -> Result<Self> {
+        // Not below the repository: its folders may be closed to Berth's own users.
+        let home = std::env::temp_dir().join(format!("berth-demo-{}", std::process::id()));
+        fs::DirBuilder::new()
+            .mode(0o711)
+            .create(&home)
+            .with_context(|| format!("could not make {}", home.display()))?;
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o711))?;
+        let data = home.join("data");
+        let log = File::create(home.join("log"))?;
+        let mut up = Command::new(binary);
+        up.args(["up", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--data"]).arg(&data);
+        up.arg("--uv").arg(uv_program());
+        up.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C is this program's to pass on, when the time has come.
+        up.process_group(0);
+        let child = up.spawn().with_context(|| format!("could not start {}", binary.display()))?;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (binary, child) = (binary.to_owned(), RefCell::new(child));
+        let mut berth = Self {
+            child,
+            binary,
+            home,
+            data,
+            slice: 0,
+            uid_first: 0,
+            http: nowhere,
+            ssh: nowhere,
+            site: String::new(),
+        };
+        if let Err(cause) = berth.ready() {
+            let said = berth.last_words();
+            let _ = berth.stop();
+            return Err(cause.context(said));
+        }
+        Ok(berth)
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        let path = self.data.join("addresses.json");
+        let text = loop {
+            if let Ok(text) = fs::read_to_string(&path) {
+                break text;
+            }
+            ensure!(self.runs()?, "berth up ended at its start");
+            ensure!(Instant::now() < deadline, "berth up was not ready within {START_TIMEOUT:?}");
+            ensure!(!crate::work::asked_to_stop(), "stopped by a signal");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let json = Json::parse(&text)?;
+        let number = |name: &str| match json.at(name) {
+            Json::Number(number) => Ok(*number as u32),
+            _ => bail!("addresses.json has no {name}"),
+        };
+        (self.slice, self.uid_first) = (number("slice")?, number("uid_first")?);
+        self.http = json.at("http").text().parse().context("addresses.json has no address for HTTP")?;
+        self.ssh = json.at("ssh").text().parse().context("addresses.json has no address for SSH")?;
+        self.site = json.at("urls").at("site").text().to_owned();
+        // The first page says that every role on its way runs.
+        let mut visitor = crate::http::Visitor::new(&self.site, self.http);
+        super::wait(START_TIMEOUT, || {
+            let answer = visitor.get("/")?;
+            ensure!(answer.status == 200, "the site answered {}", answer.status);
+            Ok(())
+        })
+    }
+
+    pub fn runs(&self) -> Result<bool> {
+        Ok(self.child.borrow_mut().try_wait()?.is_none())
+    }
+
+    pub fn app(&self, name: &str) -> String {
+        format!("http://{name}.localhost:{}", self.http.port())
+    }
+
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub fn make_user(&self, email: &str, name: &str) -> Result<String> {
+        self.user(&["create", email, "--name", name])
+    }
+
+    pub fn sign_in_link(&self, email: &str) -> Result<String> {
+        self.user(&["link", email])
+    }
+
+    fn user(&self, words: &[&str]) -> Result<String> {
+        let mut command = program(&self.binary);
+        Ok(read(command.arg("user").args(words).arg("--data").arg(&self.data))?.trim().to_owned())
+    }
+
+    /// Asked as the database's owner, whom the kernel names: a program under its user.
+    pub fn sql(&self, query: &str) -> Result<String> {
+        let (uid, group) = (self.uid_first + 3, self.uid_first + 40);
+        let mut psql = program("setpriv");
+        psql.args([format!("--reuid={uid}"), format!("--regid={uid}"), format!("--groups={group}")]);
+        psql.args(["--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "berth", "-d", "berth", "-h"]);
+        psql.arg(format!("/run/berth/{}.d/pg", self.slice)).args(["-c", query]).current_dir("/");
+        Ok(read(&mut psql)?.trim().to_owned())
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let read = || -> std::io::Result<String> {
+            let mut log = File::open(self.home.join("log"))?;
+            let from = log.metadata()?.len().saturating_sub(6000);
+            log.seek(SeekFrom::Start(from))?;
+            let mut bytes = Vec::new();
+            log.read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        read().unwrap_or_default()
+    }
+
+    /// Ends it, and removes what it wrote.
+    pub fn stop(self) -> Result<()> {
+        let mut child = self.child.borrow_mut();
+        if child.try_wait()?.is_none() {
+            send_terminate(child.id());
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                bail!("berth up did not end within {STOP_TIMEOUT:?}; its data is in {}", self.home.display());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let said = self.last_words();
+        fs::remove_dir_all(&self.home).with_context(|| format!("could not remove {}", self.home.display()))?;
+        ensure!(status.success(), "berth up ended with {status}\n{said}");
+        Ok(())
+    }
+}
