@@ -231,6 +231,12 @@ fn runner(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
         coordinator_token: world.secrets.runner.token.clone(),
         logs_token: world.secrets.runner.token.clone(),
         build_env: build_env(),
+        git: runner::GitConfig {
+            receiver_uid: world.slice.uid(User::Receiver),
+            receiver_token: world.secrets.receiver.token.clone(),
+            apps_uid_base: world.slice.apps_uid_base(),
+            ..runner_of(world.slice.n, world.data).git
+        },
         ..runner_of(world.slice.n, world.data)
     };
     let root = Identity { uid: 0, gid: 0, groups: vec![] };
@@ -276,6 +282,14 @@ pub fn runner_of(n: u32, data: &Path) -> runner::Config {
         log_rate: runner::LogRate::default(),
         tools_dir: data.join("tools"),
         build_env: BTreeMap::new(),
+        git: runner::GitConfig {
+            repos_dir: data.join("repos"),
+            hooks_dir: run.join("hooks"),
+            receiver_uid: 0,
+            receiver_token: Secret::new(String::new()),
+            apps_uid_base: 0,
+            push_bytes_max: 1 << 30,
+        },
     }
 }
 

@@ -9,6 +9,7 @@ mod build;
 mod bundle;
 mod cgroup;
 mod converge;
+mod git;
 mod health;
 mod images;
 mod instance;
@@ -44,6 +45,7 @@ use self::orders::Orders;
 
 pub use self::build::Builder;
 pub use self::bundle::{Bind, BindAccess, Program};
+pub use self::git::{Git, GitConfig, GitError};
 pub use self::net::Kind;
 pub use self::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, leave_nothing};
 
@@ -79,6 +81,7 @@ pub struct Config {
     pub tools_dir: PathBuf,
     /// The operator's package settings (indexes, proxies, certificates), passed to builds.
     pub build_env: BTreeMap<String, String>,
+    pub git: GitConfig,
 }
 
 /// What one sandbox may print.
@@ -100,6 +103,8 @@ impl Default for LogRate {
 pub enum RunnerError {
     #[error("the runner cannot work on this server")]
     Sandbox(#[from] SandboxError),
+    #[error("the runner cannot serve git")]
+    Git(#[from] GitError),
     #[error("the runner cannot use {what} in its data directory")]
     Data {
         what: &'static str,
@@ -138,7 +143,7 @@ pub async fn run(
     let (wanted, told) = (watch::Sender::new(vec![]), watch::Sender::new(vec![]));
     let orders = Orders { wanted: wanted.subscribe(), reports: told.clone() };
     let builds = Builds { wanted, reports: told.subscribe() };
-    let _git = git;
+    let gits = Git::new(server.slice.clone(), config.git.clone(), &config.run_dir.join("git")).await?;
     let mut converge =
         Converge::new(server, coordinator, builds, config.data_dir.join("seen.json"), stop.child_token());
     converge.adopt().await;
@@ -158,6 +163,13 @@ pub async fn run(
     parts.spawn(async move {
         converge.run().await;
         "converging"
+    });
+    let token = stop.child_token();
+    parts.spawn(async move {
+        if let Err(cause) = gits.serve(git, token).await {
+            tracing::error!("git sandboxes are not served: {cause}");
+        }
+        "serving git"
     });
     let first = parts.join_next().await;
     if stop.is_cancelled() {

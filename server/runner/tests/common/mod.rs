@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use domain::Secret;
 use domain::wire::{Limits, Uids};
-use runner::{Config, LogRate, Output, Program, Spec, Tie};
+use runner::{Config, GitConfig, LogRate, Output, Program, Spec, Tie};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -69,6 +69,14 @@ impl Ground {
             log_rate: LogRate::default(),
             tools_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
             build_env: BTreeMap::new(),
+            git: GitConfig {
+                repos_dir: dir.path().join("repos"),
+                hooks_dir: dir.path().join("hooks"),
+                receiver_uid: 0,
+                receiver_token: Secret::new("r".repeat(64)),
+                apps_uid_base: 970_000,
+                push_bytes_max: 64 << 20,
+            },
         };
         for change in changes {
             change(&mut config);
