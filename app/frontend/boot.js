@@ -1,5 +1,5 @@
 
-// Appended to what bindgen writes (`site.js`): no inline script, so the CSP needs no nonce.
+// Appended to what bindgen writes (`berth.js`): no inline script, so the CSP needs no nonce.
 globalThis.__RESOLVED_RESOURCES = [];
 globalThis.__SERIALIZED_ERRORS = [];
 globalThis.__INCOMPLETE_CHUNKS = [];
@@ -17,7 +17,7 @@ globalThis.__INCOMPLETE_CHUNKS = [];
         // Children belong to the island around them.
         childrenOf.at(-1)?.();
         if (island) await island(element);
-        else console.error(`no island ${element.dataset.component}: the page and site.js are of two builds`);
+        else console.error(`no island ${element.dataset.component}: the page and berth.js are of two builds`);
         await wake(element);
       } else if (tag === "leptos-children") {
         childrenOf.push(element.$$on_hydrate);

@@ -1,1 +1,36 @@
-//! 
+//! The site's pages: each a pure function from what a command returned to HTML.
+//!
+//! Knows: the views of `commands`, the islands, words. A page is whole without scripting.
+//! Never: asks a database, reads a clock (the time is given), checks a permission.
+//! Start reading at `frame::Page`, then a page such as `deploy::page`.
+
+mod account;
+mod app;
+mod apps;
+mod deploy;
+mod error;
+mod form;
+mod frame;
+mod landing;
+mod live;
+mod log;
+mod new_app;
+mod region;
+mod sign;
+mod state;
+mod steps;
+mod when;
+
+pub use self::account::{KeyForm, account};
+pub use self::app::{AppPage, app};
+pub use self::apps::apps;
+pub use self::deploy::{DeployPage, deploy};
+pub use self::error::{Problem, error};
+pub use self::form::Typed;
+pub use self::frame::{Page, Site};
+pub use self::landing::landing;
+pub use self::live::{moves, of_app, of_deploy};
+pub use self::log::rows;
+pub use self::new_app::{NewApp, new_app};
+pub use self::region::Region;
+pub use self::sign::{link, sign_in, sign_up};

@@ -3,7 +3,7 @@
 use wasm_bindgen::prelude::wasm_bindgen;
 
 // The islands are exported by their own crate; naming it keeps them in the file.
-pub use islands as _;
+use islands as _;
 
 #[wasm_bindgen]
 pub fn hydrate() {

@@ -6,39 +6,34 @@ use leptos::prelude::*;
 
 use crate::stream::{Heard, listen};
 
-/// `children` is the `<pre class="log">` with the lines so far. `of`: `lines` or `build`.
+/// `children` is a `<pre class="log" data-log=NAME data-number=N>` with the lines so far, one
+/// element each, and a `<p>` that is shown while there are none.
 #[island]
-pub fn LogTail(of: String, empty: bool, children: Children) -> impl IntoView {
+pub fn LogTail(children: Children) -> impl IntoView {
     let root = NodeRef::<Div>::new();
     let missed = RwSignal::new(0_usize);
-    let nothing = RwSignal::new(empty);
 
-    Effect::new({
-        let of = of.clone();
-        move |started: Option<bool>| {
-            if started == Some(true) {
-                return true;
-            }
-            let Some(_root) = root.get() else { return false };
-            #[cfg(feature = "hydrate")]
-            browser::follow(&_root, of == "build", missed, nothing);
-            true
+    Effect::new(move |started: Option<bool>| {
+        if started == Some(true) {
+            return true;
         }
+        let Some(_root) = root.get() else { return false };
+        #[cfg(feature = "hydrate")]
+        browser::follow(&_root, missed);
+        true
     });
 
     let to_end = move |_| {
         #[cfg(feature = "hydrate")]
-        if let Some(root) = root.get_untracked() {
-            browser::to_end(&root);
+        if let Some(pre) = root.get_untracked().and_then(|root| browser::pre(&root)) {
+            pre.set_scroll_top(pre.scroll_height());
         }
         missed.set(0);
     };
 
-    let waiting = if of == "build" { "The build has not printed anything yet." } else { "Nothing was printed yet." };
     view! {
         <div class="tail" node_ref=root>
             {children()}
-            <p class="hint" hidden=move || !nothing.get()>{waiting}</p>
             <p class="follow" hidden=move || missed.get() == 0>
                 <button type="button" class="btn small" on:click=to_end>
                     {move || match missed.get() {
@@ -54,24 +49,17 @@ pub fn LogTail(of: String, empty: bool, children: Children) -> impl IntoView {
 /// Says whether what is shown still moves.
 #[island]
 pub fn StreamMark() -> impl IntoView {
-    let live = RwSignal::new(None);
+    let known = RwSignal::new(false);
+    let live = RwSignal::new(false);
     listen(move |heard| {
         if let Heard::Connected(yes) = heard {
-            live.set(Some(*yes));
+            live.set(yes);
+            known.set(true);
         }
     });
     view! {
-        <span
-            class=move || match live.get() {
-                Some(true) => "state running",
-                _ => "state stopped",
-            }
-            hidden=move || live.get().is_none()
-        >
-            {move || match live.get() {
-                Some(true) => "live",
-                _ => "not live",
-            }}
+        <span class=move || if live.get() { "state running" } else { "state stopped" } hidden=move || !known.get()>
+            {move || if live.get() { "live" } else { "not live" }}
         </span>
     }
 }
@@ -86,26 +74,20 @@ mod browser {
     use wasm_bindgen::prelude::Closure;
     use web_sys::{Element, HtmlElement};
 
-    use crate::live::Line;
     use crate::stream::{Heard, listen};
-    use crate::words::clock;
 
     /// Lines kept while the end is followed, and while it is not.
     const LINES_MAX: u32 = 500;
     const LINES_READ_MAX: u32 = 2_000;
 
-    fn pre(root: &Element) -> Option<HtmlElement> {
+    pub fn pre(root: &Element) -> Option<HtmlElement> {
         root.query_selector("pre").ok().flatten()?.dyn_into().ok()
     }
 
-    pub fn to_end(root: &Element) {
-        if let Some(pre) = pre(root) {
-            pre.set_scroll_top(pre.scroll_height());
-        }
-    }
-
-    pub fn follow(root: &Element, build: bool, missed: RwSignal<usize>, nothing: RwSignal<bool>) {
+    pub fn follow(root: &Element, missed: RwSignal<usize>) {
         let Some(pre) = pre(root) else { return };
+        let section = root.closest("section").ok().flatten();
+        let empty = root.query_selector("pre + p").ok().flatten();
         pre.set_scroll_top(pre.scroll_height());
 
         let following = Rc::new(Cell::new(true));
@@ -122,56 +104,38 @@ mod browser {
         let _ = pre.add_event_listener_with_callback("scroll", scrolled.as_ref().unchecked_ref());
         scrolled.forget();
 
-        let deploy = Cell::new(None);
-        listen(move |heard| match heard {
+        let own = pre.dataset().get("log").unwrap_or_default();
+        listen(move |heard| {
+            let Heard::Lines { log, number, html } = heard else { return };
+            if log != own {
+                return;
+            }
             // Another deploy begins: its log is its own.
-            Heard::Live(live) if build => {
-                let number = live.deploy.as_ref().map(|deploy| deploy.number);
-                let before = deploy.replace(number.or(deploy.get()));
-                if number.is_some() && before.is_some() && before != number {
-                    pre.set_text_content(None);
-                    nothing.set(true);
-                }
+            if pre.dataset().get("number").as_deref() != Some(number) {
+                pre.set_text_content(None);
+                let _ = pre.dataset().set("number", number);
+                missed.set(0);
             }
-            Heard::Lines(lines) if !build => append(&pre, lines, &following, missed, nothing),
-            Heard::Build(lines) if build => append(&pre, lines, &following, missed, nothing),
-            _ => {}
+            let before = pre.child_element_count();
+            let _ = pre.insert_adjacent_html("beforeend", html);
+            let new = pre.child_element_count().saturating_sub(before);
+            let most = if following.get() { LINES_MAX } else { LINES_READ_MAX };
+            while pre.child_element_count() > most
+                && let Some(first) = pre.first_element_child()
+            {
+                first.remove();
+            }
+            if following.get() {
+                pre.set_scroll_top(pre.scroll_height());
+            } else {
+                missed.update(|n| *n += new as usize);
+            }
+            for shown in section.iter().filter(|_| new > 0) {
+                let _ = shown.remove_attribute("hidden");
+            }
+            for hidden in empty.iter().filter(|_| new > 0) {
+                let _ = hidden.set_attribute("hidden", "");
+            }
         });
-    }
-
-    fn append(
-        pre: &HtmlElement,
-        lines: &[Line],
-        following: &Cell<bool>,
-        missed: RwSignal<usize>,
-        nothing: RwSignal<bool>,
-    ) {
-        for line in lines {
-            // One element a line, so that trimming is counting. Text stays text: nothing is parsed.
-            let Ok(row) = document().create_element("span") else { return };
-            let Ok(mark) = document().create_element("i") else { return };
-            mark.set_text_content(Some(&format!("{} {} ", clock(line.at), line.source)));
-            let _ = row.append_child(&mark);
-            let ours = if line.source == "berth" { "em" } else { "span" };
-            let Ok(text) = document().create_element(ours) else { return };
-            text.set_text_content(Some(&format!("{}\n", line.text)));
-            let _ = row.append_child(&text);
-            let _ = pre.append_child(&row);
-        }
-        if !lines.is_empty() {
-            nothing.set(false);
-        }
-        let most = if following.get() { LINES_MAX } else { LINES_READ_MAX };
-        while pre.child_element_count() > most {
-            match pre.first_element_child() {
-                Some(first) => first.remove(),
-                None => break,
-            }
-        }
-        if following.get() {
-            pre.set_scroll_top(pre.scroll_height());
-        } else {
-            missed.update(|n| *n += lines.len());
-        }
     }
 }

@@ -2,21 +2,25 @@
 //!
 //! `<main data-events=PATH data-after=CURSOR>` says where it is. It is opened by the first island
 //! that listens, closed while the page is hidden, and goes on after the last cursor seen.
+//!
+//! | event | data: the first line, then HTML |
+//! | --- | --- |
+//! | `region` | `NAME HASH`: what now stands in the region |
+//! | `lines` | `LOG NUMBER`: lines to append to a log; another number begins it anew |
+//! | `end` | nothing more comes |
 
 /// What comes over the stream.
+#[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "hydrate"), allow(dead_code, reason = "only a browser listens"))]
 pub enum Heard<'a> {
-    Live(&'a crate::live::Live),
-    /// Lines of the app's log.
-    Lines(&'a [crate::live::Line]),
-    /// Lines of the open deploy.
-    Build(&'a [crate::live::Line]),
+    Region { name: &'a str, hash: &'a str, html: &'a str },
+    Lines { log: &'a str, number: &'a str, html: &'a str },
     /// The stream was opened, or lost.
     Connected(bool),
 }
 
 #[cfg(not(feature = "hydrate"))]
-pub fn listen(_on: impl Fn(&Heard<'_>) + 'static) {}
+pub fn listen(_on: impl Fn(Heard<'_>) + 'static) {}
 
 #[cfg(feature = "hydrate")]
 pub use self::browser::listen;
@@ -27,29 +31,28 @@ mod browser {
     use std::rc::Rc;
     use std::time::Duration;
 
-    use leptos::prelude::{document, set_timeout};
-    use leptos::serde_json;
+    use leptos::prelude::{document, set_interval, set_timeout};
     use wasm_bindgen::JsCast;
     use wasm_bindgen::prelude::Closure;
     use web_sys::{EventSource, HtmlElement, MessageEvent, VisibilityState};
 
     use super::Heard;
+    use crate::words::so_far;
 
-    type Listener = Rc<dyn Fn(&Heard<'_>)>;
     type Handler = Closure<dyn FnMut(MessageEvent)>;
 
     #[derive(Default)]
     struct Hub {
-        listeners: RefCell<Vec<Listener>>,
+        listeners: RefCell<Vec<Rc<dyn Fn(Heard<'_>)>>>,
         path: RefCell<String>,
         cursor: RefCell<String>,
         source: RefCell<Option<EventSource>>,
+        handlers: RefCell<Vec<(&'static str, Handler)>>,
         /// The server said that nothing more comes.
         ended: Cell<bool>,
-        /// Failed tries in a row.
+        /// Failed tries in a row, and whether the next one is set.
         failures: Cell<u32>,
         waiting: Cell<bool>,
-        handlers: RefCell<Vec<(&'static str, Handler)>>,
     }
 
     thread_local! {
@@ -57,7 +60,7 @@ mod browser {
     }
 
     /// Hears everything that comes, until the page is left.
-    pub fn listen(on: impl Fn(&Heard<'_>) + 'static) {
+    pub fn listen(on: impl Fn(Heard<'_>) + 'static) {
         HUB.with(|hub| {
             let first = hub.listeners.borrow().is_empty();
             hub.listeners.borrow_mut().push(Rc::new(on));
@@ -67,7 +70,7 @@ mod browser {
         });
     }
 
-    fn tell(heard: &Heard<'_>) {
+    fn tell(heard: Heard<'_>) {
         let listeners = HUB.with(|hub| hub.listeners.borrow().clone());
         for listener in listeners {
             listener(heard);
@@ -86,28 +89,15 @@ mod browser {
         };
         add("open", |_| {
             HUB.with(|hub| hub.failures.set(0));
-            tell(&Heard::Connected(true));
+            tell(Heard::Connected(true));
         });
         add("error", |_| lost());
-        add("live", |event| {
-            if let Some(live) = read(event) {
-                tell(&Heard::Live(&live));
-            }
-        });
-        add("lines", |event| {
-            if let Some(lines) = read::<Vec<_>>(event) {
-                tell(&Heard::Lines(&lines));
-            }
-        });
-        add("build", |event| {
-            if let Some(lines) = read::<Vec<_>>(event) {
-                tell(&Heard::Build(&lines));
-            }
-        });
+        add("region", |event| read(event, |name, hash, html| Heard::Region { name, hash, html }));
+        add("lines", |event| read(event, |log, number, html| Heard::Lines { log, number, html }));
         add("end", |_| {
             HUB.with(|hub| hub.ended.set(true));
             close();
-            tell(&Heard::Connected(false));
+            tell(Heard::Connected(false));
         });
 
         let seen = Closure::<dyn FnMut()>::new(|| match document().visibility_state() {
@@ -116,16 +106,20 @@ mod browser {
         });
         let _ = document().add_event_listener_with_callback("visibilitychange", seen.as_ref().unchecked_ref());
         seen.forget();
+        set_interval(tick, Duration::from_secs(1));
         // After the other islands of the page have begun to listen.
         set_timeout(open, Duration::ZERO);
     }
 
-    fn read<T: serde::de::DeserializeOwned>(event: &MessageEvent) -> Option<T> {
+    fn read(event: &MessageEvent, heard: for<'a> fn(&'a str, &'a str, &'a str) -> Heard<'a>) {
         let id = event.last_event_id();
         if !id.is_empty() {
             HUB.with(|hub| *hub.cursor.borrow_mut() = id);
         }
-        serde_json::from_str(&event.data().as_string()?).ok()
+        let Some(data) = event.data().as_string() else { return };
+        let (first, html) = data.split_once('\n').unwrap_or((&data, ""));
+        let (name, rest) = first.split_once(' ').unwrap_or((first, ""));
+        tell(heard(name, rest, html));
     }
 
     fn open() {
@@ -144,32 +138,38 @@ mod browser {
     }
 
     fn close() {
-        HUB.with(|hub| {
-            if let Some(source) = hub.source.borrow_mut().take() {
-                source.close();
-            }
-        });
+        if let Some(source) = HUB.with(|hub| hub.source.borrow_mut().take()) {
+            source.close();
+        }
     }
 
-    /// A browser gives up after an answer other than 200, and asks for the old cursor after a cut:
-    /// so we come again ourselves, later each time.
+    /// A browser gives up after an answer other than 200, and after a cut it asks for the address
+    /// with the old cursor: so we come again ourselves, later each time.
     fn lost() {
         close();
-        tell(&Heard::Connected(false));
+        tell(Heard::Connected(false));
         HUB.with(|hub| {
             if hub.waiting.replace(true) {
                 return;
             }
             let failures = hub.failures.get();
             hub.failures.set(failures.saturating_add(1));
-            let after = Duration::from_secs(1 << failures.min(5));
-            set_timeout(
-                || {
-                    HUB.with(|hub| hub.waiting.set(false));
-                    open();
-                },
-                after,
-            );
+            let again = || {
+                HUB.with(|hub| hub.waiting.set(false));
+                open();
+            };
+            set_timeout(again, Duration::from_secs(1 << failures.min(5)));
         });
+    }
+
+    /// What runs is counted on: `data-ticks` holds milliseconds.
+    fn tick() {
+        let Ok(all) = document().query_selector_all("[data-ticks]") else { return };
+        for at in 0..all.length() {
+            let Some(element) = all.get(at).and_then(|node| node.dyn_into::<HtmlElement>().ok()) else { continue };
+            let ms: u64 = element.dataset().get("ticks").and_then(|ms| ms.parse().ok()).unwrap_or(0) + 1000;
+            let _ = element.dataset().set("ticks", &ms.to_string());
+            element.set_text_content(Some(&so_far(ms)));
+        }
     }
 }

@@ -1,0 +1,45 @@
+//! Writes every page with made-up views into a folder, to look at them in a browser:
+//! `cargo run -p app --example pages -- FOLDER`, with the site's files in `FOLDER/assets`.
+
+use std::{env, fs, io};
+
+use app::*;
+use domain::Secret;
+
+#[path = "../tests/samples/mod.rs"]
+mod samples;
+use samples::*;
+
+fn main() -> io::Result<()> {
+    let folder = env::args().nth(1).unwrap_or_else(|| "target/pages".to_owned());
+    fs::create_dir_all(&folder)?;
+    let (site, ines) = (site(), ines());
+    let out = Page { site: &site, user: None, now: NOW };
+    let page = Page { user: Some(&ines), ..out };
+    let none = Typed::default;
+    let too_short = Some("That was 8 characters. Use at least 12.".to_owned());
+    let wrong_key = KeyForm {
+        key: Typed::wrong("", "That is a private key. We did not keep it. Paste the file that ends in .pub; it is one line and begins with ssh-ed25519 or ssh-rsa."),
+        ..KeyForm::default()
+    };
+    let pages = [
+        ("landing", landing(out)),
+        ("signup", sign_up(out, Typed::new("Ines Falk"), Typed::new("ines@fernway.example"), too_short, None)),
+        ("signin", sign_in(out, none(), None, None)),
+        ("link", link(out, &Secret::new("0123456789abcdef".to_owned()))),
+        ("account", account(page, vec![key(1, "harbour-laptop", Some(NOW)), key(2, "studio-desktop", None)], wrong_key)),
+        ("apps", apps(page, app_rows())),
+        ("apps-empty", new_app(page, NewApp { first: true, ..NewApp::default() })),
+        ("new", new_app(page, NewApp { keys: vec![key(1, "harbour-laptop", None)], name: Typed::wrong("Shop", "Use lower-case letters, digits and hyphens; begin with a letter, end with a letter or a digit."), ..NewApp::default() })),
+        ("app", app::app(page, AppPage { app: orchard(), newest: Some(deploying()), lines: app_lines(), build: build_lines(), after: "7.142.4".to_owned() })),
+        ("app-empty", app::app(page, AppPage { app: empty_app(), newest: None, lines: vec![], build: vec![], after: "0.0.0".to_owned() })),
+        ("deploy", deploy(page, DeployPage { deploy: deploying(), lines: build_lines(), after: "0.142.4".to_owned() })),
+        ("deploy-failed", deploy(page, DeployPage { deploy: failed(), lines: build_lines(), after: String::new() })),
+        ("error", error(out, Problem { title: "There is nothing here".to_owned(), message: "No page has this address, or it is not yours.".to_owned(), hint: None })),
+    ];
+    for (name, html) in pages {
+        // Opened from a folder: an absolute path would leave it.
+        fs::write(format!("{folder}/{name}.html"), html.replace("/assets/", "assets/"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The signed-in user's own settings: keys and sessions.
+
+use commands::KeyView;
+use domain::Time;
+use leptos::prelude::*;
+
+use crate::form::{Field, Typed, described, error, summary};
+use crate::frame::{Frame, Page, Place};
+use crate::when::Moment;
+
+/// The form that adds a key. A private key is never kept here: whoever fills this drops it.
+#[derive(Debug, Clone, Default)]
+pub struct KeyForm {
+    pub name: Typed,
+    pub key: Typed,
+    pub general: Option<String>,
+}
+
+pub fn account(page: Page<'_>, keys: Vec<KeyView>, form: KeyForm) -> String {
+    let now = page.now;
+    let who = page.user.map(|user| (user.name.clone(), user.email.to_string())).unwrap_or_default();
+    let general = form.general.clone();
+    Frame::new(page, "Account · Berth").place(Place::Account).html(move || {
+        let wrong = summary(general.as_deref(), &[("key", "the key", &form.key), ("name", "its name", &form.name)]);
+        view! {
+            <header class="head">
+                <div class="title">
+                    <h1>"Account"</h1>
+                    <p class="where">
+                        {who.0}
+                        " · "
+                        {who.1}
+                    </p>
+                </div>
+            </header>
+            {wrong}
+            <div class="cols">
+                <section class="sheet" id="keys">
+                    <header>
+                        <h2>"SSH keys"</h2>
+                        <span>"for git push"</span>
+                    </header>
+                    {table(keys, now)}
+                    {key_form(form, "/account/keys", None)}
+                </section>
+                <aside>
+                    <section class="sheet" id="sessions">
+                        <h2>"Signed in"</h2>
+                        <p class="hint">
+                            "Lost a computer, or signed in on one that is not yours? This ends every session of yours, this one too."
+                        </p>
+                        <form method="post" action="/account/signout-everywhere">
+                            <button type="submit" class="btn small">
+                                "Sign out everywhere"
+                            </button>
+                        </form>
+                    </section>
+                </aside>
+            </div>
+        }
+    })
+}
+
+fn table(keys: Vec<KeyView>, now: Time) -> AnyView {
+    if keys.is_empty() {
+        return view! { <p>"A push needs one. Paste the public half of yours below."</p> }.into_any();
+    }
+    let rows: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let used = match key.last_used {
+                Some(at) => Moment::of(now, at),
+                None => view! { "not yet" }.into_any(),
+            };
+            let action = format!("/account/keys/{}/remove", key.id);
+            let name = format!(" {}", key.name);
+            view! {
+                <tr>
+                    <th scope="row">{key.name}</th>
+                    <td class="wide">
+                        <code>{key.fingerprint}</code>
+                    </td>
+                    <td>{used}</td>
+                    <td class="n">
+                        <form method="post" action=action>
+                            <button type="submit" class="btn small">
+                                "Remove"
+                                <span class="vh">{name}</span>
+                            </button>
+                        </form>
+                    </td>
+                </tr>
+            }
+        })
+        .collect();
+    view! {
+        <table class="fold">
+            <thead>
+                <tr>
+                    <th scope="col">"Name"</th>
+                    <th scope="col">"Fingerprint"</th>
+                    <th scope="col">"Last used"</th>
+                    <th scope="col">
+                        <span class="vh">"Change"</span>
+                    </th>
+                </tr>
+            </thead>
+            <tbody>{rows}</tbody>
+        </table>
+    }
+    .into_any()
+}
+
+/// `to`: the page to come back to, when it is not the account.
+pub fn key_form(form: KeyForm, action: &'static str, to: Option<&'static str>) -> AnyView {
+    let KeyForm { name, key, general: _ } = form;
+    let described = described("key", key.error.is_some(), true);
+    let wrong = error("key", key.error.clone());
+    let invalid = key.error.is_some().then_some("true");
+    view! {
+        <form class="form" method="post" action=action novalidate>
+            <div class="field">
+                <label for="key">"Public key"</label>
+                <textarea
+                    id="key"
+                    name="key"
+                    rows="3"
+                    spellcheck="false"
+                    autocomplete="off"
+                    placeholder="ssh-ed25519 AAAA…"
+                    aria-invalid=invalid
+                    aria-describedby=described
+                    required
+                >
+                    {key.value}
+                </textarea>
+                {wrong}
+                <p class="hint" id="key-hint">
+                    <code>"cat ~/.ssh/id_ed25519.pub"</code>
+                    " shows it. No such file? "
+                    <code>"ssh-keygen -t ed25519"</code>
+                    " makes one. Never paste the private key, the one that begins with -----BEGIN."
+                </p>
+            </div>
+            <Field id="key-name" label="Its name" typed=name hint=|| "To tell your keys apart. Left empty, it is the comment in the key."/>
+            {to.map(|to| view! { <input type="hidden" name="to" value=to/> })}
+            <p>
+                <button type="submit" class="btn main">
+                    "Add key"
+                </button>
+            </p>
+        </form>
+    }
+    .into_any()
+}

@@ -1,0 +1,106 @@
+//! Is it well? One app: its state, its address, what is being deployed, its log, its releases.
+
+use commands::{AppView, DeployView};
+use domain::wire::LogLine;
+use leptos::prelude::*;
+
+use crate::frame::{Alive, Events, Frame, Page, Place};
+use crate::live::of_app;
+use crate::log;
+use crate::new_app::looks_for;
+
+pub struct AppPage {
+    pub app: AppView,
+    /// The newest deploy with its steps.
+    pub newest: Option<DeployView>,
+    /// The last lines of the app, and of the open deploy.
+    pub lines: Vec<LogLine>,
+    pub build: Vec<LogLine>,
+    /// Where the event stream goes on.
+    pub after: String,
+}
+
+pub fn app(page: Page<'_>, shown: AppPage) -> String {
+    let AppPage { app, newest, lines, build, after } = shown;
+    let mut regions = of_app(&app, newest.as_ref(), page.now);
+    let mut region = move |name: &str| {
+        let at = regions.iter().position(|region| region.name == name)?;
+        Some(regions.swap_remove(at).view())
+    };
+    let events = Events { path: format!("/apps/{}/events", app.name), after };
+    let frame = Frame::new(page, format!("{} · Berth", app.name)).place(Place::Apps).alive(Alive::Moves).events(events);
+    let open = newest.filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
+    frame.html(move || {
+        let name = app.name.to_string();
+        let first = app.deploys.is_empty().then(|| first_push(&app));
+        let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), &build);
+        let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), &lines);
+        view! {
+            <header class="head">
+                <nav class="crumbs" aria-label="Breadcrumb">
+                    <a href="/apps">"Apps"</a>
+                </nav>
+                <div class="title">
+                    <h1>{name}</h1>
+                    {region("state")}
+                    {region("where")}
+                </div>
+            </header>
+            {region("notice")}
+            {region("vitals")}
+            <div class="cols">
+                <div>
+                    {first}
+                    {region("deploy")}
+                    // Shown by its first line when the page was opened before the deploy.
+                    <section class="sheet" id="build" hidden=open.is_none()>
+                        <h2>"Build log"</h2>
+                        {build_log}
+                    </section>
+                    <section class="sheet" id="log">
+                        <header>
+                            <h2>"Log"</h2>
+                            <span>{log::mark()}</span>
+                        </header>
+                        {app_log}
+                    </section>
+                </div>
+                <aside>
+                    <section class="sheet">
+                        <header>
+                            <h2>"Releases"</h2>
+                            <span>"newest first"</span>
+                        </header>
+                        {region("rail")}
+                    </section>
+                    <section class="sheet stack">
+                        <h2>"Push to it"</h2>
+                        <dl class="facts">
+                            <dt>"Address"</dt>
+                            <dd>
+                                <code>{app.git_url}</code>
+                            </dd>
+                            <dt>"Branch"</dt>
+                            <dd>
+                                <code>{app.deploy_branch}</code>
+                            </dd>
+                        </dl>
+                    </section>
+                </aside>
+            </div>
+        }
+    })
+}
+
+/// Nothing was pushed yet: the one thing to do next.
+fn first_push(app: &AppView) -> impl IntoView + use<> {
+    let lines = format!("git remote add berth {}\ngit push berth {}", app.git_url, app.deploy_branch);
+    view! {
+        <section class="sheet stack">
+            <h2>"Push your code"</h2>
+            <p class="hint">"In the folder with your code. The build shows up here while it runs."</p>
+            {log::command(lines, "The commands to push")}
+        </section>
+        {looks_for()}
+    }
+}

@@ -1,0 +1,67 @@
+//! Where is it, why did it fail, what now? One deploy.
+
+use commands::DeployView;
+use domain::wire::LogLine;
+use leptos::prelude::*;
+
+use crate::frame::{Alive, Events, Frame, Page, Place};
+use crate::live::{moves, of_deploy};
+use crate::{log, state};
+
+pub struct DeployPage {
+    pub deploy: DeployView,
+    pub lines: Vec<LogLine>,
+    /// Where the event stream goes on.
+    pub after: String,
+}
+
+pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
+    let DeployPage { deploy, lines, after } = shown;
+    let moving = moves(&deploy);
+    let mut regions = of_deploy(&deploy, page.now);
+    let mut region = move |name: &str| {
+        let at = regions.iter().position(|region| region.name == name)?;
+        Some(regions.swap_remove(at).view())
+    };
+    let (app, number) = (deploy.app.to_string(), deploy.row.number);
+    let word = state::deploy(&deploy.row).word.to_lowercase();
+    let mut frame = Frame::new(page, format!("{app} v{number}, {word} · Berth")).place(Place::Apps);
+    if moving {
+        let path = format!("/apps/{app}/deploys/{number}/events");
+        frame = frame.alive(Alive::Moves).events(Events { path, after });
+    }
+    frame.html(move || {
+        let href = format!("/apps/{app}");
+        let log = log::tail("build", number, format!("Build log of {app} v{number}"), &lines);
+        let close = moving.then(|| {
+            view! { <p class="hint">"You may close this page: the deploy goes on, and the log is kept."</p> }
+        });
+        view! {
+            <header class="head">
+                <nav class="crumbs" aria-label="Breadcrumb">
+                    <a href="/apps">"Apps"</a>
+                    " / "
+                    <a href=href>{app.clone()}</a>
+                </nav>
+                <div class="title">
+                    <h1>{format!("{app}, deploy {number}")}</h1>
+                    {region("where")}
+                </div>
+            </header>
+            <div class="cols">
+                <div>
+                    {region("deploy")}
+                    <section class="sheet">
+                        <header>
+                            <h2>"Build log"</h2>
+                            <span>{moving.then(log::mark)}</span>
+                        </header>
+                        {log}
+                        {close}
+                    </section>
+                </div>
+                <aside>{region("meaning")}</aside>
+            </div>
+        }
+    })
+}

@@ -1,0 +1,127 @@
+//! Parts of forms. A form is a plain POST; what was typed is kept (never a password or a key that
+//! was private), an error stands beside its field and once more in the summary above.
+
+use leptos::prelude::*;
+
+/// What was typed into a field, and what was wrong with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Typed {
+    pub value: String,
+    pub error: Option<String>,
+}
+
+impl Typed {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self { value: value.into(), error: None }
+    }
+
+    pub fn wrong(value: impl Into<String>, error: impl Into<String>) -> Self {
+        Self { value: value.into(), error: Some(error.into()) }
+    }
+}
+
+/// "What was wrong", with links to the fields; `general` is about no single field.
+pub fn summary(general: Option<&str>, fields: &[(&'static str, &'static str, &Typed)]) -> Option<AnyView> {
+    let wrong: Vec<_> = fields.iter().filter(|(_, _, typed)| typed.error.is_some()).collect();
+    if wrong.is_empty() && general.is_none() {
+        return None;
+    }
+    let title = match (general, wrong.len()) {
+        (Some(text), _) => text.to_owned(),
+        (None, 1) => "One thing to correct:".to_owned(),
+        (None, n) => format!("{n} things to correct:"),
+    };
+    let links: Vec<_> = wrong
+        .iter()
+        .enumerate()
+        .map(|(at, (id, label, _))| {
+            let href = format!("#{id}");
+            view! {
+                {(at > 0).then_some(", ")}
+                <a href=href>{*label}</a>
+            }
+        })
+        .collect();
+    let kept = (!wrong.is_empty()).then_some(". What you typed elsewhere is kept.");
+    Some(
+        view! {
+            <div class="notice bad" role="alert">
+                <div>
+                    <strong>{title}</strong>
+                    " "
+                    {links}
+                    {kept}
+                </div>
+            </div>
+        }
+        .into_any(),
+    )
+}
+
+/// One input with its label, hint and error. The name of the field is its id.
+#[component]
+pub fn Field(
+    id: &'static str,
+    label: &'static str,
+    typed: Typed,
+    #[prop(default = "text")] kind: &'static str,
+    #[prop(optional)] autocomplete: Option<&'static str>,
+    #[prop(optional)] pattern: Option<&'static str>,
+    #[prop(optional)] minlength: Option<&'static str>,
+    #[prop(optional, into)] hint: Option<ViewFn>,
+) -> impl IntoView {
+    let described = described(id, typed.error.is_some(), hint.is_some());
+    // A password is never sent back.
+    let value = (kind != "password").then_some(typed.value);
+    let spellcheck = (kind == "text").then_some("false");
+    view! {
+        <div class="field">
+            <label for=id>{label}</label>
+            <input
+                id=id
+                name=id
+                type=kind
+                autocomplete=autocomplete
+                pattern=pattern
+                minlength=minlength
+                spellcheck=spellcheck
+                value=value
+                aria-invalid=typed.error.is_some().then_some("true")
+                aria-describedby=described
+                required
+            />
+            {error(id, typed.error)}
+            {hint
+                .map(|hint| {
+                    view! {
+                        <p class="hint" id=format!("{id}-hint")>
+                            {hint.run()}
+                        </p>
+                    }
+                })}
+        </div>
+    }
+}
+
+/// The error beside a field.
+pub fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
+    let text = error?;
+    Some(
+        view! {
+            <p class="err" id=format!("{id}-err")>
+                {text}
+            </p>
+        }
+        .into_any(),
+    )
+}
+
+/// The ids that describe a field, its error first.
+pub fn described(id: &str, wrong: bool, hint: bool) -> Option<String> {
+    match (wrong, hint) {
+        (false, false) => None,
+        (true, false) => Some(format!("{id}-err")),
+        (false, true) => Some(format!("{id}-hint")),
+        (true, true) => Some(format!("{id}-err {id}-hint")),
+    }
+}

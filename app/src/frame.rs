@@ -1,0 +1,234 @@
+//! The frame around every page: head, top bar, footer.
+
+use std::sync::Arc;
+
+use commands::{Urls, UserView};
+use domain::Time;
+use hydration_context::SsrSharedContext;
+use leptos::prelude::*;
+
+use crate::when::Moment;
+
+/// What is the same for every page of an installation.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Where the files are: `/assets/5f0c…`, without a slash at the end.
+    pub assets: String,
+    /// The browser half is there.
+    pub islands: bool,
+    /// Anybody may make an account.
+    pub sign_up: bool,
+    pub urls: Urls,
+}
+
+/// What a page is drawn for.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a> {
+    pub site: &'a Site,
+    /// The signed-in user.
+    pub user: Option<&'a UserView>,
+    pub now: Time,
+}
+
+/// Which entry of the top bar is current.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Elsewhere,
+    Apps,
+    Account,
+}
+
+/// Which islands a page has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alive {
+    /// None: neither script nor WASM is loaded.
+    No,
+    /// Copy buttons only.
+    Buttons,
+    /// Something moves: without scripting the page comes again every 5 s.
+    Moves,
+}
+
+/// Where a page's event stream is, and where its log stands.
+#[derive(Debug, Clone)]
+pub struct Events {
+    pub path: String,
+    pub after: String,
+}
+
+pub struct Frame<'a> {
+    pub page: Page<'a>,
+    pub title: String,
+    pub description: Option<&'static str>,
+    pub place: Place,
+    pub alive: Alive,
+    pub events: Option<Events>,
+}
+
+impl<'a> Frame<'a> {
+    pub fn new(page: Page<'a>, title: impl Into<String>) -> Self {
+        Self {
+            page,
+            title: title.into(),
+            description: None,
+            place: Place::Elsewhere,
+            alive: Alive::No,
+            events: None,
+        }
+    }
+
+    pub fn place(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    pub fn alive(self, alive: Alive) -> Self {
+        Self { alive, ..self }
+    }
+
+    pub fn events(self, events: Events) -> Self {
+        Self { events: Some(events), ..self }
+    }
+
+    /// The whole page around `main`.
+    pub fn html<V: IntoView + 'static>(self, main: impl FnOnce() -> V) -> String {
+        let owner = Owner::new_root(Some(Arc::new(SsrSharedContext::new_islands())));
+        let html = owner.with(|| self.view(main()).to_html());
+        owner.unset_with_forced_cleanup();
+        html
+    }
+
+    fn view(self, main: impl IntoView + 'static) -> impl IntoView {
+        let Frame { page, title, description, place, alive, events } = self;
+        let file = |name: &str| format!("{}/{name}", page.site.assets);
+        let script = (alive != Alive::No && page.site.islands).then(|| {
+            view! {
+                <link rel="preload" href={file("berth_bg.wasm")} r#as="fetch" type="application/wasm" crossorigin="anonymous"/>
+                <script type="module" src={file("berth.js")}></script>
+            }
+        });
+        let again = (alive == Alive::Moves).then(|| {
+            view! {
+                <noscript>
+                    <meta http-equiv="refresh" content="5"/>
+                </noscript>
+            }
+        });
+        let (path, after) = events.map(|events| (events.path, events.after)).unzip();
+        view! {
+            <!DOCTYPE html>
+            <html lang="en">
+                <head>
+                    <meta charset="utf-8"/>
+                    <meta name="viewport" content="width=device-width, initial-scale=1"/>
+                    <title>{title}</title>
+                    {description.map(|text| view! { <meta name="description" content=text/> })}
+                    <link rel="icon" href=file("favicon.svg") type="image/svg+xml"/>
+                    <link rel="stylesheet" href=file("berth.css")/>
+                    {again}
+                    {script}
+                </head>
+                <body>
+                    <a class="skip" href="#main">
+                        "Skip to content"
+                    </a>
+                    {top(page, place)}
+                    <main id="main" data-events=path data-after=after>
+                        {main}
+                    </main>
+                    {foot(page)}
+                </body>
+            </html>
+        }
+    }
+}
+
+fn top(page: Page<'_>, place: Place) -> AnyView {
+    let brand = |href: &'static str| {
+        let logo = format!("{}/logo.svg", page.site.assets);
+        view! {
+            <a class="brand" href=href>
+                <img src=logo alt="" width="26" height="26"/>
+                " Berth"
+            </a>
+        }
+    };
+    let current = |here: Place| (place == here).then_some("page");
+    if page.user.is_some() {
+        view! {
+            <header class="top">
+                <div>
+                    {brand("/apps")}
+                    <nav class="nav" aria-label="Main">
+                        <a href="/apps" aria-current=current(Place::Apps)>
+                            "Apps"
+                        </a>
+                        <a href="/account" aria-current=current(Place::Account)>
+                            "Account"
+                        </a>
+                    </nav>
+                </div>
+            </header>
+        }
+        .into_any()
+    } else {
+        view! {
+            <header class="top">
+                <div>
+                    {brand("/")}
+                    <nav class="nav" aria-label="Main">
+                        <a class="push" href="/#own">
+                            "Run your own"
+                        </a>
+                        <a href="/signin">"Sign in"</a>
+                    </nav>
+                    {page
+                        .site
+                        .sign_up
+                        .then(|| {
+                            view! {
+                                <div class="actions">
+                                    <a class="btn main" href="/signup">
+                                        "Sign up"
+                                    </a>
+                                </div>
+                            }
+                        })}
+                </div>
+            </header>
+        }
+        .into_any()
+    }
+}
+
+fn foot(page: Page<'_>) -> AnyView {
+    let version = env!("CARGO_PKG_VERSION");
+    match page.user {
+        Some(user) => {
+            let who = user.email.to_string();
+            let now = page.now;
+            view! {
+                <footer class="foot">
+                    <div>
+                        <span>
+                            "Times are in UTC. As of " {Moment::second(now)} ". Signed in as " {who} "."
+                        </span>
+                        <form method="post" action="/signout">
+                            <button type="submit" class="btn small">
+                                "Sign out"
+                            </button>
+                        </form>
+                    </div>
+                </footer>
+            }
+            .into_any()
+        }
+        None => view! {
+            <footer class="foot">
+                <div>
+                    <span>{format!("Berth {version}, free software under the AGPL.")}</span>
+                </div>
+            </footer>
+        }
+        .into_any(),
+    }
+}

@@ -1,0 +1,319 @@
+//! The regions of the two pages that live: an app's and a deploy's.
+
+use commands::{AppView, DeployRow, DeployView, InstanceView};
+use domain::{DeployState, InstanceState, Time};
+use islands::words::took;
+use leptos::prelude::*;
+
+use crate::region::Region;
+use crate::state::{self, pill, sentence};
+use crate::steps::{millis, shown, step_times, steps, ticking};
+use crate::when::{Moment, said};
+
+/// `newest`: the app's newest deploy with its steps, if there is one.
+pub fn of_app(app: &AppView, newest: Option<&DeployView>, now: Time) -> Vec<Region> {
+    let open = newest.filter(|deploy| !deploy.row.state.is_final());
+    vec![
+        Region::new("state", pill(state::health(app.health, app.release.is_some()))),
+        Region::new("where", place(&app.url, app.release.map(|n| n.0))),
+        Region::new("notice", notice(app, open.is_some())),
+        Region::new("vitals", vitals(app, now)),
+        Region::new("deploy", open.map(|deploy| open_deploy(deploy, now))),
+        Region::new("rail", rail(app, newest, now)),
+    ]
+}
+
+pub fn of_deploy(deploy: &DeployView, now: Time) -> Vec<Region> {
+    vec![
+        Region::new("where", place(&deploy.app_url, deploy.serving.map(|n| n.0))),
+        Region::new("deploy", whole_deploy(deploy, now)),
+        Region::new("meaning", meaning(deploy)),
+    ]
+}
+
+/// A deploy moves until it has its verdict and every step that began has ended.
+pub fn moves(deploy: &DeployView) -> bool {
+    !deploy.row.state.is_final() || deploy.steps.iter().any(|step| step.ended.is_none())
+}
+
+pub fn deploy_href(app: &str, number: i64) -> String {
+    format!("/apps/{app}/deploys/{number}")
+}
+
+/// An address without its scheme.
+pub fn bare(url: &str) -> String {
+    url.split_once("://").map_or(url, |(_, rest)| rest).to_owned()
+}
+
+fn place(url: &str, release: Option<i64>) -> AnyView {
+    let serves = match release {
+        Some(release) => format!(" · v{release} serves"),
+        None => " · nothing serves yet".to_owned(),
+    };
+    let (href, address) = (url.to_owned(), bare(url));
+    view! {
+        <p class="where">
+            <a href=href>{address}</a>
+            {serves}
+        </p>
+    }
+    .into_any()
+}
+
+fn notice(app: &AppView, open: bool) -> Option<AnyView> {
+    let newest = app.deploys.first()?;
+    let href = deploy_href(app.name.as_str(), newest.number);
+    let number = newest.number;
+    if open || !newest.state.is_final() {
+        let until = match app.release {
+            Some(release) => format!("v{release} serves until then."),
+            None => "Its address answers when it is done.".to_owned(),
+        };
+        return Some(say("notice", format!("v{number} is being deployed."), until, href, "Watch"));
+    }
+    if newest.state == DeployState::Failed {
+        let reason = newest.reason.as_ref().map(|reason| sentence(&reason.message)).unwrap_or_default();
+        let (kind, kept) = match app.release {
+            Some(release) => ("notice warn", format!("{reason} v{release} kept serving.")),
+            None => ("notice bad", format!("{reason} Nothing serves yet.")),
+        };
+        return Some(say(kind, format!("v{number} was not switched on."), kept, href, "See why"));
+    }
+    let ill = |i: &&InstanceView| !i.draining && !matches!(i.state, InstanceState::Healthy | InstanceState::Stopped);
+    let ill = app.instances.iter().filter(ill).find_map(|i| Some((i, i.reason.as_ref()?)))?;
+    let title = format!("{}.{} is not healthy.", ill.0.process, ill.0.index);
+    Some(say("notice warn", title, sentence(&ill.1.to_string()), "#log".to_owned(), "See the log"))
+}
+
+fn say(class: &'static str, title: String, text: String, href: String, link: &'static str) -> AnyView {
+    view! {
+        <div class=class role="status">
+            <div>
+                <p>
+                    <strong>{title}</strong>
+                    " "
+                    {text}
+                </p>
+            </div>
+            <a class="btn small" href=href>
+                {link}
+            </a>
+        </div>
+    }
+    .into_any()
+}
+
+fn vital(name: &'static str, value: String, unit: String, note: String) -> AnyView {
+    view! {
+        <div>
+            <dt>{name}</dt>
+            <dd>
+                {value}
+                " "
+                <small>{unit}</small>
+            </dd>
+            <dd class="note">{note}</dd>
+        </div>
+    }
+    .into_any()
+}
+
+/// The answers that people open the page for. Nothing before the first deploy.
+fn vitals(app: &AppView, now: Time) -> Option<AnyView> {
+    let last = app.deploys.first()?;
+    let current = |i: &&InstanceView| Some(i.release) == app.release && !i.draining && !i.state.is_gone();
+    let current: Vec<&InstanceView> = app.instances.iter().filter(current).collect();
+    let healthy = current.iter().filter(|i| i.state == InstanceState::Healthy).count();
+    let restarts: i64 = current.iter().map(|i| i64::from(i.restarts)).sum();
+    let memory: i64 = current.iter().map(|i| i.memory_bytes).sum();
+
+    let (serves, from) = match app.release {
+        Some(release) => (format!("v{release}"), format!("from branch {}", app.deploy_branch)),
+        None => ("–".to_owned(), "nothing yet".to_owned()),
+    };
+    let restarts = match restarts {
+        0 => "no restarts".to_owned(),
+        1 => "1 restart".to_owned(),
+        n => format!("{n} restarts"),
+    };
+    let took = last.ended.map_or("…".to_owned(), |ended| took(millis(ended.since(last.created))));
+    let (took, unit) = took.split_once(' ').map_or((took.clone(), String::new()), |(n, u)| (n.to_owned(), u.to_owned()));
+    let pushed = format!("v{}, {}", last.number, said(now, last.created));
+    Some(
+        view! {
+            <dl class="sheet vitals">
+                {vital("Serving", serves, String::new(), from)}
+                {vital("Instances", healthy.to_string(), format!("of {} healthy", current.len()), restarts)}
+                {vital("Memory", (memory >> 20).to_string(), "MiB".to_owned(), "it may use".to_owned())}
+                {vital("Last deploy", took, unit, pushed)}
+            </dl>
+        }
+        .into_any(),
+    )
+}
+
+/// The deploy that is under way, on the app's page.
+fn open_deploy(deploy: &DeployView, now: Time) -> AnyView {
+    let href = deploy_href(deploy.app.as_str(), deploy.row.number);
+    let number = format!("v{}", deploy.row.number);
+    view! {
+        <section class="sheet">
+            <header>
+                <h2>
+                    <a href=href>{number}</a>
+                    " "
+                    {ticking(deploy, now)}
+                </h2>
+            </header>
+            {steps(deploy, now)}
+        </section>
+    }
+    .into_any()
+}
+
+fn whole_deploy(deploy: &DeployView, now: Time) -> AnyView {
+    let row = &deploy.row;
+    let number = format!("v{}", row.number);
+    let by = row.by.clone().unwrap_or_else(|| "somebody who left".to_owned());
+    let subject = (!row.subject.is_empty()).then(|| view! { <p>{row.subject.clone()}</p> });
+    let pushed = format!("Pushed with git by {by} to {}: ", row.branch);
+    let commit = row.commit.short().to_owned();
+    view! {
+        <section class="sheet">
+            <header>
+                <h2>
+                    {number}
+                    " "
+                    {ticking(deploy, now)}
+                </h2>
+            </header>
+            {subject}
+            <p class="hint">
+                {pushed}
+                <code>{commit}</code>
+                ", "
+                {Moment::of(now, row.created)}
+                "."
+            </p>
+            {failure(deploy)}
+            {steps(deploy, now)}
+        </section>
+    }
+    .into_any()
+}
+
+/// Why it failed, what that means for visitors, what to do.
+fn failure(deploy: &DeployView) -> Option<AnyView> {
+    if deploy.row.state != DeployState::Failed {
+        return None;
+    }
+    let reason = deploy.row.reason.as_ref();
+    let message = reason.map_or("No reason was recorded.".to_owned(), |reason| sentence(&reason.message));
+    let hint = reason.and_then(|reason| reason.hint.clone());
+    let kept = match deploy.serving {
+        Some(release) => format!("Your visitors noticed nothing: v{release} kept serving."),
+        None => "Nothing serves yet.".to_owned(),
+    };
+    Some(
+        view! {
+            <div class="notice bad" role="alert">
+                <div class="stack">
+                    <p>
+                        <strong>{message}</strong>
+                    </p>
+                    <p>{kept}</p>
+                </div>
+            </div>
+            {hint.map(|hint| view! {
+                <div class="stack">
+                    <h3>"What to do"</h3>
+                    <p class="said">{hint}</p>
+                </div>
+            })}
+        }
+        .into_any(),
+    )
+}
+
+fn meaning(deploy: &DeployView) -> AnyView {
+    let (title, text) = match (deploy.row.state, deploy.serving) {
+        (DeployState::Failed, _) => (
+            "Push again",
+            "The branch moves only when a release serves, so the same commit can be pushed again.".to_owned(),
+        ),
+        (DeployState::Live | DeployState::Canceled, _) => ("It is over", "The log is kept.".to_owned()),
+        (_, Some(release)) => ("If it fails", format!("Nothing changes for your visitors: v{release} keeps serving.")),
+        (_, None) => ("If it fails", "You get the reason, here and in the terminal, and the push fails.".to_owned()),
+    };
+    let href = format!("/apps/{}", deploy.app);
+    let app = deploy.app.to_string();
+    view! {
+        <section class="sheet stack">
+            <h2>{title}</h2>
+            <p class="hint">{text}</p>
+            <p>
+                <a href=href>"To " {app}</a>
+            </p>
+        </section>
+    }
+    .into_any()
+}
+
+/// The deploys of an app, the newest first.
+fn rail(app: &AppView, newest: Option<&DeployView>, now: Time) -> AnyView {
+    if app.deploys.is_empty() {
+        return view! { <p class="hint">"Each push that serves becomes one."</p> }.into_any();
+    }
+    let entries: Vec<_> = app
+        .deploys
+        .iter()
+        .map(|row| {
+            let steps = newest.filter(|deploy| deploy.row.number == row.number);
+            entry(app.name.as_str(), row, steps, now)
+        })
+        .collect();
+    view! { <ol class="rail">{entries}</ol> }.into_any()
+}
+
+fn entry(app: &str, row: &DeployRow, with_steps: Option<&DeployView>, now: Time) -> AnyView {
+    let (class, word) = match row.state {
+        state if !state.is_final() => ("busy", "deploying"),
+        DeployState::Live if row.serves => ("now", "serving"),
+        DeployState::Live => ("", ""),
+        DeployState::Canceled => ("", "canceled"),
+        _ => ("broke", "never served"),
+    };
+    let by = row.by.clone().unwrap_or_else(|| "somebody who left".to_owned());
+    let how = match (&row.reason, row.ended) {
+        (Some(reason), _) if row.state == DeployState::Failed => Some(sentence(&reason.message)),
+        (_, Some(ended)) => {
+            let whole = took(millis(ended.since(row.created)));
+            let steps = with_steps.map(step_times).unwrap_or_default();
+            Some(if steps.is_empty() { whole } else { format!("{whole}: {steps}") })
+        }
+        _ => None,
+    };
+    let subject = (!row.subject.is_empty()).then(|| view! { {shown(&row.subject)} <br/> });
+    let href = deploy_href(app, row.number);
+    let number = format!("v{}", row.number);
+    let commit = row.commit.short().to_owned();
+    view! {
+        <li class=class>
+            <b>
+                <a href=href>{number}</a>
+            </b>
+            " "
+            {word}
+            <p>
+                {subject}
+                {by}
+                ", git "
+                <code>{commit}</code>
+                ", "
+                {Moment::of(now, row.created)}
+                {how.map(|how| view! { <br/> {how} })}
+            </p>
+        </li>
+    }
+    .into_any()
+}

@@ -1,0 +1,132 @@
+//! Sign up, sign in, and the one-time link.
+
+use domain::Secret;
+use leptos::prelude::*;
+
+use crate::form::{Field, Typed, summary};
+use crate::frame::{Frame, Page};
+
+/// `name` and `email` as typed, and what was wrong with the password.
+pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<String>, general: Option<String>) -> String {
+    let password = Typed { value: String::new(), error: password };
+    let known = if page.site.sign_up { "" } else { "closed" };
+    Frame::new(page, "Create an account · Berth").html(move || {
+        if known == "closed" {
+            return view! {
+                <section class="sheet">
+                    <h1>"Accounts are made by the operator"</h1>
+                    <p>"Ask whoever runs this installation for one. Have one? " <a href="/signin">"Sign in"</a></p>
+                </section>
+            }
+            .into_any();
+        }
+        let wrong = summary(
+            general.as_deref(),
+            &[("name", "your name", &name), ("email", "the e-mail address", &email), ("password", "the password", &password)],
+        );
+        view! {
+            <div class="cols">
+                <section class="sheet">
+                    <header>
+                        <h1>"Create an account"</h1>
+                        <span>"Have one? " <a href="/signin">"Sign in"</a></span>
+                    </header>
+                    {wrong}
+                    <form class="form" method="post" action="/signup" novalidate>
+                        <Field id="name" label="Name" typed=name autocomplete="name" hint=|| "Shown beside what you push."/>
+                        <Field id="email" label="E-mail" typed=email kind="email" autocomplete="email" hint=|| "You sign in with it."/>
+                        <Field
+                            id="password"
+                            label="Password"
+                            typed=password
+                            kind="password"
+                            autocomplete="new-password"
+                            minlength="12"
+                            hint=|| "At least 12 characters. A few unrelated words are easy to remember and hard to guess."
+                        />
+                        <p>
+                            <button type="submit" class="btn main big">
+                                "Create account"
+                            </button>
+                        </p>
+                    </form>
+                </section>
+                <aside class="stack">
+                    <h2>"What happens next"</h2>
+                    <ol class="next">
+                        <li class="now">
+                            <h3>"Add your SSH key"</h3>
+                            <p class="hint">"So that a push from your computer is known to be yours."</p>
+                        </li>
+                        <li>
+                            <h3>"Name an app"</h3>
+                            <p class="hint">"On the same page. Its name becomes its address."</p>
+                        </li>
+                        <li>
+                            <h3>"git push"</h3>
+                            <p class="hint">"A small app is live within seconds."</p>
+                        </li>
+                    </ol>
+                </aside>
+            </div>
+        }
+        .into_any()
+    })
+}
+
+/// `next`: where to go after signing in; a path of ours, already checked.
+pub fn sign_in(page: Page<'_>, email: Typed, wrong: Option<String>, next: Option<String>) -> String {
+    let sign_up = page.site.sign_up;
+    Frame::new(page, "Sign in · Berth").html(move || {
+        let password = Typed::default();
+        let wrong = summary(wrong.as_deref(), &[("email", "the e-mail address", &email)]);
+        let new = sign_up.then(|| view! { <span>"New here? " <a href="/signup">"Create an account"</a></span> });
+        view! {
+            <div class="cols">
+                <section class="sheet">
+                    <header>
+                        <h1>"Sign in"</h1>
+                        {new}
+                    </header>
+                    {wrong}
+                    <form class="form" method="post" action="/signin" novalidate>
+                        <Field id="email" label="E-mail" typed=email kind="email" autocomplete="username"/>
+                        <Field id="password" label="Password" typed=password kind="password" autocomplete="current-password"/>
+                        {next.map(|path| view! { <input type="hidden" name="next" value=path/> })}
+                        <p>
+                            <button type="submit" class="btn main big">
+                                "Sign in"
+                            </button>
+                        </p>
+                    </form>
+                </section>
+                <aside class="stack">
+                    <h2>"No password?"</h2>
+                    <p class="hint">
+                        "A one-time link from the operator signs you in without one. On the server, "
+                        <code>"berth user link"</code>
+                        " prints it."
+                    </p>
+                </aside>
+            </div>
+        }
+    })
+}
+
+/// A link only shows this page: mail scanners open links, and must not use them up.
+pub fn link(page: Page<'_>, token: &Secret<String>) -> String {
+    let action = format!("/signin/link/{}", token.expose());
+    Frame::new(page, "Sign in by link · Berth").html(move || {
+        view! {
+            <section class="sheet">
+                <h1>"Sign in with this link"</h1>
+                <p>"It works once. Afterwards this browser is signed in."</p>
+                <form method="post" action=action>
+                    <button type="submit" class="btn main big">
+                        "Sign in"
+                    </button>
+                </form>
+            </section>
+        }
+    })
+}

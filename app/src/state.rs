@@ -1,0 +1,53 @@
+//! States in words: a shape, a colour and a word, so that none of them carries it alone.
+
+use commands::{AppHealth, DeployRow};
+use domain::DeployState;
+use leptos::prelude::*;
+
+/// A state's component class and its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    pub kind: &'static str,
+    pub word: &'static str,
+}
+
+const fn said(kind: &'static str, word: &'static str) -> Said {
+    Said { kind, word }
+}
+
+/// An app's state. One that never served is not "down".
+pub fn health(health: AppHealth, served: bool) -> Said {
+    match (health, served) {
+        (AppHealth::Failed, true) => said("failed", "Down"),
+        (AppHealth::Failed, false) => said("failed", "Deploy failed"),
+        (AppHealth::Warned, _) => said("warned", "Needs a look"),
+        (AppHealth::Deploying, _) => said("deploying", "Deploying"),
+        (AppHealth::Running, _) => said("running", "Running"),
+        (AppHealth::Empty, _) => said("stopped", "Not deployed"),
+        (AppHealth::Stopped, _) => said("stopped", "Stopped"),
+    }
+}
+
+pub fn deploy(row: &DeployRow) -> Said {
+    match row.state {
+        DeployState::Queued => said("deploying", "Queued"),
+        DeployState::Building => said("deploying", "Building"),
+        DeployState::Starting => said("deploying", "Starting"),
+        DeployState::Switching => said("deploying", "Switching"),
+        DeployState::Live if row.serves => said("running", "Serving"),
+        DeployState::Live => said("stopped", "Replaced"),
+        DeployState::Failed => said("failed", "Failed"),
+        DeployState::Canceled => said("stopped", "Canceled"),
+    }
+}
+
+pub fn pill(said: Said) -> impl IntoView {
+    view! { <span class=format!("state pill {}", said.kind)>{said.word}</span> }
+}
+
+/// A reason is stored without a full stop. (It may begin with a process type: its case is kept.)
+pub fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let end = if text.is_empty() || text.ends_with(['.', '!', '?', ':']) { "" } else { "." };
+    format!("{text}{end}")
+}
