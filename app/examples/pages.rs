@@ -19,23 +19,70 @@ fn main() -> io::Result<()> {
     let none = Typed::default;
     let too_short = Some("That was 8 characters. Use at least 12.".to_owned());
     let wrong_key = KeyForm {
-        key: Typed::wrong("", "That is a private key. We did not keep it. Paste the file that ends in .pub; it is one line and begins with ssh-ed25519 or ssh-rsa."),
+        key: Typed::wrong(
+            "",
+            "That is a private key. We did not keep it. Paste the file that ends in .pub; it is one line and begins with ssh-ed25519 or ssh-rsa.",
+        ),
         ..KeyForm::default()
     };
     let pages = [
         ("landing", landing(out)),
         ("signup", sign_up(out, Typed::new("Ines Falk"), Typed::new("ines@fernway.example"), too_short, None)),
-        ("signin", sign_in(out, none(), None, None)),
+        ("signin", sign_in(out, none(), None, None, true)),
         ("link", link(out, &Secret::new("0123456789abcdef".to_owned()))),
-        ("account", account(page, vec![key(1, "harbour-laptop", Some(NOW)), key(2, "studio-desktop", None)], wrong_key)),
+        (
+            "account",
+            account(page, vec![key(1, "harbour-laptop", Some(NOW)), key(2, "studio-desktop", None)], wrong_key),
+        ),
         ("apps", apps(page, app_rows())),
         ("apps-empty", new_app(page, NewApp { first: true, ..NewApp::default() })),
-        ("new", new_app(page, NewApp { keys: vec![key(1, "harbour-laptop", None)], name: Typed::wrong("Shop", "Use lower-case letters, digits and hyphens; begin with a letter, end with a letter or a digit."), ..NewApp::default() })),
-        ("app", app::app(page, AppPage { app: orchard(), newest: Some(deploying()), lines: app_lines(), build: build_lines(), after: "7.142.4".to_owned() })),
-        ("app-empty", app::app(page, AppPage { app: empty_app(), newest: None, lines: vec![], build: vec![], after: "0.0.0".to_owned() })),
+        (
+            "new",
+            new_app(
+                page,
+                NewApp {
+                    keys: vec![key(1, "harbour-laptop", None)],
+                    name: Typed::wrong(
+                        "Shop",
+                        "Use lower-case letters, digits and hyphens; begin with a letter, end with a letter or a digit.",
+                    ),
+                    ..NewApp::default()
+                },
+            ),
+        ),
+        (
+            "app",
+            app::app(
+                page,
+                AppPage {
+                    app: orchard(),
+                    newest: Some(deploying()),
+                    lines: app_lines(),
+                    build: build_lines(),
+                    after: "7.142.4".to_owned(),
+                },
+            ),
+        ),
+        (
+            "app-empty",
+            app::app(
+                page,
+                AppPage { app: empty_app(), newest: None, lines: vec![], build: vec![], after: "0.0.0".to_owned() },
+            ),
+        ),
         ("deploy", deploy(page, DeployPage { deploy: deploying(), lines: build_lines(), after: "0.142.4".to_owned() })),
         ("deploy-failed", deploy(page, DeployPage { deploy: failed(), lines: build_lines(), after: String::new() })),
-        ("error", error(out, Problem { title: "There is nothing here".to_owned(), message: "No page has this address, or it is not yours.".to_owned(), hint: None })),
+        (
+            "error",
+            error(
+                out,
+                Problem {
+                    title: "There is nothing here".to_owned(),
+                    message: "No page has this address, or it is not yours.".to_owned(),
+                    hint: None,
+                },
+            ),
+        ),
     ];
     for (name, html) in pages {
         // Opened from a folder: an absolute path would leave it.

@@ -22,7 +22,10 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
         [one] => format!("One needs you: {one}."),
         several => format!("{} need you: {}.", several.len(), several.join(", ")),
     };
-    let sub = format!("{} of {customer}. {needs}", if apps.len() == 1 { "1 app".to_owned() } else { format!("{} apps", apps.len()) });
+    let sub = format!(
+        "{} of {customer}. {needs}",
+        if apps.len() == 1 { "1 app".to_owned() } else { format!("{} apps", apps.len()) }
+    );
     let moves = apps.iter().any(|app| app.health == AppHealth::Deploying);
     let alive = if moves { crate::frame::Alive::Moves } else { crate::frame::Alive::No };
     Frame::new(page, "Apps · Berth").place(Place::Apps).alive(alive).html(move || {

@@ -67,14 +67,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     pub fn new(page: Page<'a>, title: impl Into<String>) -> Self {
-        Self {
-            page,
-            title: title.into(),
-            description: None,
-            place: Place::Elsewhere,
-            alive: Alive::No,
-            events: None,
-        }
+        Self { page, title: title.into(), description: None, place: Place::Elsewhere, alive: Alive::No, events: None }
     }
 
     pub fn place(self, place: Place) -> Self {

@@ -130,15 +130,15 @@ fn promises() -> impl IntoView {
 
 fn breaks() -> impl IntoView {
     let rows = [
-        (
-            "Your new version does not start",
-            "Nothing. The old one keeps serving; you get the reason and the log.",
-        ),
+        ("Your new version does not start", "Nothing. The old one keeps serving; you get the reason and the log."),
         (
             "One of your processes crashes",
             "It is started again, a little later each time. Requests that can safely be repeated go to another instance.",
         ),
-        ("Our control plane is down", "Nothing. Apps run and are routed without it. You cannot deploy until it is back."),
+        (
+            "Our control plane is down",
+            "Nothing. Apps run and are routed without it. You cannot deploy until it is back.",
+        ),
         ("You lose your connection in the middle of a push", "Nothing. The deploy goes on and ends by itself."),
     ];
     let rows: Vec<_> = rows

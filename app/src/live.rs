@@ -137,7 +137,8 @@ fn vitals(app: &AppView, now: Time) -> Option<AnyView> {
         n => format!("{n} restarts"),
     };
     let took = last.ended.map_or("…".to_owned(), |ended| took(millis(ended.since(last.created))));
-    let (took, unit) = took.split_once(' ').map_or((took.clone(), String::new()), |(n, u)| (n.to_owned(), u.to_owned()));
+    let (took, unit) =
+        took.split_once(' ').map_or((took.clone(), String::new()), |(n, u)| (n.to_owned(), u.to_owned()));
     let pushed = format!("v{}, {}", last.number, said(now, last.created));
     Some(
         view! {

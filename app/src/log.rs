@@ -11,7 +11,7 @@ pub fn rows(lines: &[LogLine]) -> String {
         .iter()
         .map(|line| {
             let mark = format!("{} {} ", clock(line.at.unix_micros()), line.source);
-            let text = format!("{}\n", line.text);
+            let text = format!("{}\n", plain(&line.text));
             let text = match line.source == "berth" {
                 true => view! { <em>{text}</em> }.into_any(),
                 false => text.into_any(),
@@ -25,6 +25,25 @@ pub fn rows(lines: &[LogLine]) -> String {
         })
         .collect();
     rows.to_html()
+}
+
+/// A line as text: without a terminal's colours, and of what overwrote itself only the last.
+fn plain(line: &str) -> String {
+    let line = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+    let mut plain = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\x1b' if chars.next_if_eq(&'[').is_some() => {
+                while chars.next_if(|c| !('@'..='~').contains(c)).is_some() {}
+                chars.next();
+            }
+            '\t' => plain.push(c),
+            c if c.is_control() => {}
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 /// `name`: which log of the page it is (`lines` or `build`); `number`: of the deploy, or 0.
@@ -63,5 +82,18 @@ pub fn command(text: String, label: &'static str) -> impl IntoView {
                 {lines}
             </pre>
         </Copy>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_shown_without_what_moves_a_terminal() {
+        assert_eq!(plain("\u{1b}[32mok\u{1b}[0m done"), "ok done");
+        assert_eq!(plain(" 10 %\r 50 %\r100 %\r"), "100 %");
+        assert_eq!(plain("a\tb\u{7}\u{0}c"), "a\tbc");
+        assert_eq!(plain("cut \u{1b}["), "cut ");
     }
 }

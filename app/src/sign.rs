@@ -75,11 +75,19 @@ pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<Strin
 }
 
 /// `next`: where to go after signing in; a path of ours, already checked.
-pub fn sign_in(page: Page<'_>, email: Typed, wrong: Option<String>, next: Option<String>) -> String {
+/// `new`: comes from signing up, which says the same whether or not the address was known.
+pub fn sign_in(page: Page<'_>, email: Typed, wrong: Option<String>, next: Option<String>, new: bool) -> String {
     let sign_up = page.site.sign_up;
     Frame::new(page, "Sign in · Berth").html(move || {
         let password = Typed::default();
         let wrong = summary(wrong.as_deref(), &[("email", "the e-mail address", &email)]);
+        let welcome = new.then(|| {
+            view! {
+                <div class="notice ok" role="status">
+                    <p>"If the address was new, its account is ready. Sign in with the password that you chose."</p>
+                </div>
+            }
+        });
         let new = sign_up.then(|| view! { <span>"New here? " <a href="/signup">"Create an account"</a></span> });
         view! {
             <div class="cols">
@@ -89,6 +97,7 @@ pub fn sign_in(page: Page<'_>, email: Typed, wrong: Option<String>, next: Option
                         {new}
                     </header>
                     {wrong}
+                    {welcome}
                     <form class="form" method="post" action="/signin" novalidate>
                         <Field id="email" label="E-mail" typed=email kind="email" autocomplete="username"/>
                         <Field id="password" label="Password" typed=password kind="password" autocomplete="current-password"/>

@@ -31,7 +31,9 @@ mod browser {
     use crate::stream::{Heard, listen};
 
     pub fn follow(root: &Element) {
-        let Some(region) = root.first_element_child().and_then(|children| children.first_element_child()) else { return };
+        let Some(region) = root.first_element_child().and_then(|children| children.first_element_child()) else {
+            return;
+        };
         let own = region.get_attribute("data-region").unwrap_or_default();
         listen(move |heard| {
             let Heard::Region { name, hash, html } = heard else { return };

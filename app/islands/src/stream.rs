@@ -13,8 +13,16 @@
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "hydrate"), allow(dead_code, reason = "only a browser listens"))]
 pub enum Heard<'a> {
-    Region { name: &'a str, hash: &'a str, html: &'a str },
-    Lines { log: &'a str, number: &'a str, html: &'a str },
+    Region {
+        name: &'a str,
+        hash: &'a str,
+        html: &'a str,
+    },
+    Lines {
+        log: &'a str,
+        number: &'a str,
+        html: &'a str,
+    },
     /// The stream was opened, or lost.
     Connected(bool),
 }

@@ -1,1 +1,84 @@
-//! 
+//! The site: pages, forms, event streams, sessions, behind the balancer on a unix socket.
+//!
+//! Knows: `commands` (what a person may ask), `app` (how pages look), sessions and limits in Redis.
+//! Never: writes SQL, decides a permission, or believes a header of a stranger: only the balancer
+//! can connect, and it writes the `X-Forwarded-` ones itself.
+//! Start reading at `router::router`, then `guard`, then a handler in `pages`.
+
+mod assets;
+mod events;
+mod guard;
+mod limits;
+mod pages;
+mod problem;
+mod router;
+mod serve;
+mod session;
+mod state;
+
+use std::os::unix::net::UnixListener;
+
+use domain::{Hostname, Secret};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use self::assets::Asset;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// With this role's database URL, its token at the logs process, and the URLs that are shown.
+    pub commands: commands::Config,
+    /// Of this role's own Redis user (`session:*`, `limit:*`).
+    pub redis_url: Secret<String>,
+    /// The names that the site answers on, without a port; all others get 421.
+    pub hosts: Vec<Hostname>,
+    /// Who may connect: the balancer (and root, who looks whether it lives).
+    pub peers: Vec<u32>,
+    pub sign_up: SignUp,
+}
+
+/// Who may make an account on the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignUp {
+    Open,
+    /// The operator alone, by `berth user create`.
+    Closed,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    #[error("could not take over the site's socket")]
+    Listen {
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("the address of Redis is not right")]
+    Redis {
+        #[source]
+        cause: redis::RedisError,
+    },
+    #[error("could not set up the commands")]
+    Commands {
+        #[source]
+        cause: commands::CommandError,
+    },
+    #[error("the site stopped serving")]
+    Serve {
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Serves the site until `stop`; open streams end then. PostgreSQL and Redis may be away.
+/// `assets`: the files of the site, as they were built (`berth.css`, `berth.js`, …).
+pub async fn run(
+    config: Config,
+    listener: UnixListener,
+    assets: Vec<Asset>,
+    stop: CancellationToken,
+) -> Result<(), WebError> {
+    let peers = config.peers.clone();
+    let state = state::State::new(config, assets, stop.clone()).await?;
+    serve::serve(listener, peers, router::router(state), stop).await
+}

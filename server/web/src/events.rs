@@ -1,0 +1,354 @@
+//! A live page's event stream: what changed, as HTML, and the lines as they come.
+//!
+//! Nothing is kept for a viewer but its place: states are read again when anything changed, lines
+//! wait at the logs process. A slow viewer reads later, and costs no memory.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use commands::{Actor, CommandError, Kind, LogLines, LogWhat};
+use domain::AppName;
+use domain::wire::LogLine;
+use futures_util::StreamExt;
+use futures_util::stream::{self, ReadyChunks};
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tower_sessions::session::Id;
+
+use crate::pages::apps::look;
+use crate::problem::Failed;
+use crate::session::{self, SignedIn};
+use crate::state::{Shared, now};
+
+/// Between two looks at the database, however often it changes.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// Says that the stream lives, and whether its viewer still may see it.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// After a log was lost, and after a deploy ended, for its last lines.
+const LOG_AGAIN: Duration = Duration::from_secs(2);
+const LINES_AT_ONCE: usize = 100;
+/// A viewer whose place is unknown begins this far back.
+const LINES_BEFORE: usize = 200;
+
+/// Where a viewer stands: `LINES.DEPLOY.BUILD`, cursors of the app's log and of one deploy's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cursor {
+    pub lines: u64,
+    pub deploy: i64,
+    pub build: u64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.lines, self.deploy, self.build)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+    fn from_str(s: &str) -> Result<Self, ()> {
+        let mut parts = s.split('.');
+        let mut part = || parts.next().ok_or(());
+        let cursor = Self {
+            lines: part()?.parse().map_err(|_| ())?,
+            deploy: part()?.parse().map_err(|_| ())?,
+            build: part()?.parse().map_err(|_| ())?,
+        };
+        if parts.next().is_some() { Err(()) } else { Ok(cursor) }
+    }
+}
+
+/// Whose stream.
+#[derive(Debug, Clone)]
+pub enum Of {
+    App(AppName),
+    Deploy(AppName, i64),
+}
+
+impl Of {
+    fn app(&self) -> &AppName {
+        match self {
+            Self::App(name) | Self::Deploy(name, _) => name,
+        }
+    }
+}
+
+pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>) -> Result<Response, Failed> {
+    let Some(session) = who.session.id() else { return Ok(StatusCode::UNAUTHORIZED.into_response()) };
+    let Ok(permit) = state.streams.clone().try_acquire_owned() else {
+        return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
+    };
+    let mut heartbeat = interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat.reset();
+    let mut viewer = Viewer {
+        // Subscribe, then look: else what happens between the two is lost.
+        changes: state.commands.changes(),
+        signed_out: state.signed_out.subscribe(),
+        state,
+        actor: who.actor,
+        session,
+        of,
+        cursor: after.and_then(|after| after.parse().ok()),
+        sent: HashMap::new(),
+        waiting: VecDeque::new(),
+        lines: Log::none(),
+        build: Log::none(),
+        look_at: None,
+        ends_at: None,
+        over: false,
+        heartbeat,
+        _permit: permit,
+    };
+    // Not yours and not there are the same, here too.
+    viewer.look().await?;
+    let events = stream::unfold(viewer, |mut viewer| async move {
+        let event = viewer.next().await?;
+        Some((Ok::<_, Infallible>(event), viewer))
+    });
+    Ok(Sse::new(events).into_response())
+}
+
+/// One log being followed.
+struct Log {
+    what: Option<LogWhat>,
+    open: Option<ReadyChunks<LogLines>>,
+    /// It was lost: when to try again.
+    again: Option<Instant>,
+}
+
+impl Log {
+    fn none() -> Self {
+        Self { what: None, open: None, again: None }
+    }
+
+    fn of(what: LogWhat) -> Self {
+        Self { what: Some(what), open: None, again: Some(Instant::now()) }
+    }
+
+    /// Cancel-safe: a chunk is taken whole or not at all. `None`: the log is to be opened.
+    async fn next(&mut self) -> Option<Vec<LogLine>> {
+        let Some(open) = &mut self.open else {
+            match self.again {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+            return None;
+        };
+        let chunk = open.next().await.unwrap_or_default();
+        let whole = chunk.len();
+        let lines: Vec<LogLine> = chunk.into_iter().map_while(Result::ok).collect();
+        if lines.is_empty() || lines.len() < whole {
+            self.open = None;
+            self.again = Some(Instant::now() + LOG_AGAIN);
+        }
+        Some(lines)
+    }
+}
+
+struct Viewer {
+    state: Shared,
+    actor: Actor,
+    session: Id,
+    of: Of,
+    cursor: Option<Cursor>,
+    changes: watch::Receiver<u64>,
+    signed_out: watch::Receiver<u64>,
+    /// What each region was last sent as.
+    sent: HashMap<&'static str, String>,
+    waiting: VecDeque<Event>,
+    lines: Log,
+    build: Log,
+    look_at: Option<Instant>,
+    /// The deploy is over: when its stream ends.
+    ends_at: Option<Instant>,
+    over: bool,
+    heartbeat: Interval,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum Woken {
+    Stop,
+    Changed,
+    Look,
+    Ends,
+    Heartbeat,
+    SignedOut,
+    Lines(Option<Vec<LogLine>>),
+    Build(Option<Vec<LogLine>>),
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Viewer {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            if self.over {
+                return None;
+            }
+            let woken = tokio::select! {
+                () = self.state.stop.cancelled() => Woken::Stop,
+                Ok(()) = self.changes.changed(), if self.look_at.is_none() => Woken::Changed,
+                () = at(self.look_at) => Woken::Look,
+                () = at(self.ends_at) => Woken::Ends,
+                Ok(()) = self.signed_out.changed() => Woken::SignedOut,
+                _ = self.heartbeat.tick() => Woken::Heartbeat,
+                lines = self.lines.next() => Woken::Lines(lines),
+                lines = self.build.next() => Woken::Build(lines),
+            };
+            match woken {
+                Woken::Stop => return None,
+                Woken::Changed => self.look_at = Some(Instant::now() + LOOK_AGAIN),
+                Woken::Look => {
+                    self.look_at = None;
+                    match self.look().await {
+                        Ok(()) => {}
+                        // Deleted, or no longer theirs.
+                        Err(cause) if cause.kind() == Kind::NotFound => return None,
+                        Err(cause) => tracing::debug!(error = %cause, "a stream could not look"),
+                    }
+                }
+                Woken::Ends => {
+                    self.waiting.push_back(Event::default().event("end").data("over"));
+                    self.over = true;
+                }
+                Woken::SignedOut | Woken::Heartbeat => {
+                    if !session::still(&self.state, self.session, self.actor.user).await {
+                        return None;
+                    }
+                    if matches!(woken, Woken::Heartbeat) {
+                        return Some(Event::default().comment(""));
+                    }
+                }
+                Woken::Lines(None) => self.open_lines().await,
+                Woken::Build(None) => self.open_build().await,
+                Woken::Lines(Some(lines)) => self.send_lines(lines),
+                Woken::Build(Some(lines)) => self.send_build(lines),
+            }
+        }
+    }
+
+    fn place(&mut self) -> &mut Cursor {
+        self.cursor.get_or_insert_default()
+    }
+
+    /// Reads the states again, and sends what looks otherwise than before.
+    async fn look(&mut self) -> Result<(), CommandError> {
+        let regions = match &self.of {
+            Of::App(name) => {
+                let (app, newest) = look(&self.state, &self.actor, name).await?;
+                if self.lines.what.is_none() {
+                    self.lines = Log::of(LogWhat::App);
+                }
+                let open = newest.as_ref().filter(|deploy| !deploy.row.state.is_final());
+                if let Some(number) = open.map(|deploy| deploy.row.number) {
+                    self.follow(number);
+                }
+                app::of_app(&app, newest.as_ref(), now())
+            }
+            Of::Deploy(name, number) => {
+                let deploy = self.state.commands.deploy(&self.actor, name, *number).await?;
+                let number = *number;
+                self.follow(number);
+                self.ends_at = (!app::moves(&deploy)).then(|| Instant::now() + LOG_AGAIN);
+                app::of_deploy(&deploy, now())
+            }
+        };
+        for region in regions {
+            let hash = region.hash();
+            if self.sent.get(region.name) != Some(&hash) {
+                let data = format!("{} {hash}\n{}", region.name, region.html);
+                self.waiting.push_back(Event::default().event("region").data(data));
+                self.sent.insert(region.name, hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the log of deploy `number`, from the viewer's place in it or from its beginning.
+    fn follow(&mut self, number: i64) {
+        if self.build.what == Some(LogWhat::Deploy(number)) {
+            return;
+        }
+        self.build = Log::of(LogWhat::Deploy(number));
+        let place = self.place();
+        if place.deploy != number {
+            (place.deploy, place.build) = (number, 0);
+        }
+    }
+
+    async fn open_lines(&mut self) {
+        let after = self.cursor.map(|cursor| cursor.lines);
+        let opened = self.state.commands.log(&self.actor, self.of.app(), LogWhat::App, after, LINES_BEFORE, true).await;
+        opened_into(&mut self.lines, opened);
+    }
+
+    async fn open_build(&mut self) {
+        let Cursor { deploy, build, .. } = *self.place();
+        let what = LogWhat::Deploy(deploy);
+        let opened = self.state.commands.log(&self.actor, self.of.app(), what, Some(build), LINES_BEFORE, true).await;
+        opened_into(&mut self.build, opened);
+    }
+
+    fn send_lines(&mut self, lines: Vec<LogLine>) {
+        let Some(last) = lines.last() else { return };
+        self.place().lines = last.cursor;
+        let data = format!("lines 0\n{}", app::rows(&lines));
+        self.send(data);
+    }
+
+    fn send_build(&mut self, lines: Vec<LogLine>) {
+        let Some(last) = lines.last() else { return };
+        self.place().build = last.cursor;
+        let data = format!("build {}\n{}", self.place().deploy, app::rows(&lines));
+        // More may come: the end waits for a quiet moment.
+        if self.ends_at.is_some() {
+            self.ends_at = Some(Instant::now() + LOG_AGAIN);
+        }
+        self.send(data);
+    }
+
+    fn send(&mut self, data: String) {
+        let id = self.place().to_string();
+        self.waiting.push_back(Event::default().event("lines").id(id).data(data));
+    }
+}
+
+fn opened_into(log: &mut Log, opened: Result<LogLines, CommandError>) {
+    match opened {
+        Ok(lines) => (log.open, log.again) = (Some(lines.ready_chunks(LINES_AT_ONCE)), None),
+        Err(cause) => {
+            tracing::debug!(error = %cause, "a stream goes without its log for now");
+            log.again = Some(Instant::now() + LOG_AGAIN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else() {
+        let cursor = Cursor { lines: 118, deploy: 3, build: 40 };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for bad in ["", "1", "1.2", "1.2.3.4", "a.b.c", "-1.0.0", "1..2"] {
+            assert_eq!(bad.parse::<Cursor>(), Err(()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Tries a minute, then a growing delay: in Redis, and in memory while Redis is away.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::aio::ConnectionManager;
+use sha2::{Digest, Sha256};
+
+const WINDOW: Duration = Duration::from_secs(60);
+const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
+/// Names remembered while Redis is away.
+const NAMES_MAX: usize = 10_000;
+
+/// What is counted, and how often in a minute it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    TriesByAddress,
+    TriesByUser,
+    AccountsByAddress,
+}
+
+impl Limit {
+    fn most(self) -> u32 {
+        match self {
+            Self::TriesByAddress | Self::AccountsByAddress => 10,
+            Self::TriesByUser => 5,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::TriesByAddress => "signin-address",
+            Self::TriesByUser => "signin-user",
+            Self::AccountsByAddress => "signup-address",
+        }
+    }
+}
+
+pub struct Limits {
+    redis: ConnectionManager,
+    memory: Mutex<HashMap<String, (u32, Instant)>>,
+}
+
+impl Limits {
+    pub fn new(redis: ConnectionManager) -> Self {
+        Self { redis, memory: Mutex::default() }
+    }
+
+    /// Counts a try. `Err`: it is one too many, and how long to wait.
+    pub async fn take(&self, limit: Limit, name: &str) -> Result<(), Duration> {
+        let key = key(limit, name);
+        let (tries, left) = match self.in_redis(limit, &key).await {
+            Ok(counted) => counted,
+            Err(cause) => {
+                tracing::debug!(error = %cause, "counting tries in memory");
+                self.in_memory(limit, &key)
+            }
+        };
+        if tries > limit.most() { Err(left) } else { Ok(()) }
+    }
+
+    /// It was no guess: the count begins anew.
+    pub async fn forgive(&self, limit: Limit, name: &str) {
+        let key = key(limit, name);
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let mut redis = self.redis.clone();
+        let _: Result<(), _> = redis::cmd("DEL").arg(&key).query_async(&mut redis).await;
+    }
+
+    async fn in_redis(&self, limit: Limit, key: &str) -> Result<(u32, Duration), redis::RedisError> {
+        let mut redis = self.redis.clone();
+        let seconds = WINDOW.as_secs();
+        // A key made by INCR after the other went has no end: it is given one.
+        let (tries, left): (u32, i64) = redis::pipe()
+            .cmd("SET")
+            .arg(key)
+            .arg(0)
+            .arg("EX")
+            .arg(seconds)
+            .arg("NX")
+            .ignore()
+            .cmd("INCR")
+            .arg(key)
+            .cmd("EXPIRE")
+            .arg(key)
+            .arg(seconds)
+            .arg("NX")
+            .ignore()
+            .cmd("TTL")
+            .arg(key)
+            .query_async(&mut redis)
+            .await?;
+        let left = Duration::from_secs(u64::try_from(left).unwrap_or(seconds));
+        let Some(delay) = delay(limit, tries) else { return Ok((tries, left)) };
+        redis::cmd("EXPIRE").arg(key).arg(delay.as_secs()).query_async::<()>(&mut redis).await?;
+        Ok((tries, delay))
+    }
+
+    fn in_memory(&self, limit: Limit, key: &str) -> (u32, Duration) {
+        let now = Instant::now();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.len() >= NAMES_MAX && !memory.contains_key(key) {
+            memory.retain(|_, (_, until)| *until > now);
+            if memory.len() >= NAMES_MAX {
+                // Somebody fills the memory with names: all new ones wait.
+                return (u32::MAX, WINDOW);
+            }
+        }
+        let (tries, until) = memory.entry(key.to_owned()).or_insert((0, now + WINDOW));
+        if *until <= now {
+            (*tries, *until) = (0, now + WINDOW);
+        }
+        *tries = tries.saturating_add(1);
+        if let Some(delay) = delay(limit, *tries) {
+            *until = now + delay;
+        }
+        (*tries, *until - now)
+    }
+}
+
+fn key(limit: Limit, name: &str) -> String {
+    // Of a fixed length, whatever was typed.
+    format!("limit:{}:{}", limit.word(), hex::encode(&Sha256::digest(name.trim().to_lowercase())[..16]))
+}
+
+/// After how long the next try counts; doubles with each one too many.
+fn delay(limit: Limit, tries: u32) -> Option<Duration> {
+    let over = tries.checked_sub(limit.most() + 1)?;
+    Some(WINDOW.saturating_mul(1 << over.min(10)).min(DELAY_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_grows_with_each_try_too_many() {
+        let seconds: Vec<_> = (5..11).map(|n| delay(Limit::TriesByUser, n).map(|d| d.as_secs())).collect();
+        assert_eq!(seconds, [None, Some(60), Some(120), Some(240), Some(480), Some(900)]);
+    }
+}

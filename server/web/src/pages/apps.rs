@@ -1,0 +1,148 @@
+//! Apps and their deploys.
+
+use app::{AppPage, DeployPage, NewApp, Typed};
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use commands::{Actor, AppView, DeployView, Kind, LogWhat};
+use domain::AppName;
+use domain::wire::LogLine;
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+
+use super::again;
+use crate::events::{self, Cursor, Of};
+use crate::problem::{Failed, Problem};
+use crate::session::SignedIn;
+use crate::state::Shared;
+
+/// Lines that a page comes with.
+const LINES: usize = 200;
+const BUILD_LINES: usize = 500;
+
+pub async fn list(State(state): State<Shared>, who: SignedIn) -> Result<Response, Failed> {
+    let apps = state.commands.apps(&who.actor).await?;
+    if apps.is_empty() {
+        return Ok(Redirect::to("/apps/new").into_response());
+    }
+    Ok(Html(app::apps(state.page(Some(&who.user)), apps)).into_response())
+}
+
+pub async fn new(State(state): State<Shared>, who: SignedIn) -> Result<Html<String>, Failed> {
+    let (keys, apps) = tokio::try_join!(state.commands.keys(&who.actor), state.commands.apps(&who.actor))?;
+    let new = NewApp { keys, first: apps.is_empty(), ..NewApp::default() };
+    Ok(Html(app::new_app(state.page(Some(&who.user)), new)))
+}
+
+#[derive(Deserialize)]
+pub struct NewName {
+    #[serde(default)]
+    name: String,
+}
+
+pub async fn create(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Form(typed): Form<NewName>,
+) -> Result<Response, Failed> {
+    let cause = match state.commands.app_create(&who.actor, &typed.name).await {
+        Ok(name) => return Ok(Redirect::to(&format!("/apps/{name}")).into_response()),
+        Err(cause) => cause,
+    };
+    if !matches!(cause.kind(), Kind::Invalid | Kind::Conflict | Kind::Limit) {
+        return Err(cause.into());
+    }
+    let message = [Some(cause.message()), cause.hint()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let (keys, apps) = tokio::try_join!(state.commands.keys(&who.actor), state.commands.apps(&who.actor))?;
+    let name = Typed::wrong(typed.name, message);
+    let new = NewApp { keys, name, first: apps.is_empty(), ..NewApp::default() };
+    Ok(again(app::new_app(state.page(Some(&who.user)), new)))
+}
+
+/// What is no name is nobody's app.
+fn parse(app: &str) -> Result<AppName, Failed> {
+    app.parse().map_err(|_| Failed::Page(Problem::not_found()))
+}
+
+fn number(number: &str) -> Result<i64, Failed> {
+    number.parse().map_err(|_| Failed::Page(Problem::not_found()))
+}
+
+/// An app, and its newest deploy with its steps.
+pub async fn look(
+    state: &Shared,
+    actor: &Actor,
+    name: &AppName,
+) -> Result<(AppView, Option<DeployView>), commands::CommandError> {
+    let app = state.commands.app(actor, name).await?;
+    let newest = match app.deploys.first() {
+        Some(row) => Some(state.commands.deploy(actor, name, row.number).await?),
+        None => None,
+    };
+    Ok((app, newest))
+}
+
+/// The last lines; a log that is away leaves a page without lines, not no page.
+async fn last(state: &Shared, actor: &Actor, name: &AppName, what: LogWhat, limit: usize) -> Vec<LogLine> {
+    let read = async { state.commands.log(actor, name, what, None, limit, false).await?.try_collect().await };
+    read.await.unwrap_or_else(|cause: commands::CommandError| {
+        tracing::warn!(error = %cause, "a page goes without its log");
+        Vec::new()
+    })
+}
+
+fn end_of(lines: &[LogLine]) -> u64 {
+    lines.last().map_or(0, |line| line.cursor)
+}
+
+pub async fn app(State(state): State<Shared>, who: SignedIn, Path(name): Path<String>) -> Result<Html<String>, Failed> {
+    let name = parse(&name)?;
+    let (app, newest) = look(&state, &who.actor, &name).await?;
+    let open = newest.as_ref().filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
+    let build = async {
+        match open {
+            Some(number) => last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await,
+            None => Vec::new(),
+        }
+    };
+    let (lines, build) = tokio::join!(last(&state, &who.actor, &name, LogWhat::App, LINES), build);
+    let cursor = Cursor { lines: end_of(&lines), deploy: open.unwrap_or(0), build: end_of(&build) };
+    let shown = AppPage { app, newest, lines, build, after: cursor.to_string() };
+    Ok(Html(app::app(state.page(Some(&who.user)), shown)))
+}
+
+pub async fn deploy(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path((name, n)): Path<(String, String)>,
+) -> Result<Html<String>, Failed> {
+    let (name, number) = (parse(&name)?, number(&n)?);
+    let deploy = state.commands.deploy(&who.actor, &name, number).await?;
+    let lines = last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await;
+    let cursor = Cursor { lines: 0, deploy: number, build: end_of(&lines) };
+    let shown = DeployPage { deploy, lines, after: cursor.to_string() };
+    Ok(Html(app::deploy(state.page(Some(&who.user)), shown)))
+}
+
+#[derive(Deserialize)]
+pub struct After {
+    after: Option<String>,
+}
+
+pub async fn events(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(name): Path<String>,
+    Query(after): Query<After>,
+) -> Result<Response, Failed> {
+    events::stream(state, who, Of::App(parse(&name)?), after.after).await
+}
+
+pub async fn deploy_events(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path((name, n)): Path<(String, String)>,
+    Query(after): Query<After>,
+) -> Result<Response, Failed> {
+    events::stream(state, who, Of::Deploy(parse(&name)?, number(&n)?), after.after).await
+}

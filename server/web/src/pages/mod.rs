@@ -1,0 +1,21 @@
+//! Handlers: parse, who asks, one command, render.
+
+pub mod account;
+pub mod apps;
+pub mod sign;
+
+use axum::extract::State;
+use axum::response::{Html, IntoResponse, Response};
+use http::StatusCode;
+
+use crate::session::Anybody;
+use crate::state::Shared;
+
+pub async fn landing(State(state): State<Shared>, who: Anybody) -> Html<String> {
+    Html(app::landing(state.page(who.user.as_ref())))
+}
+
+/// The form again: what was typed is kept, what was wrong stands beside it.
+fn again(html: String) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Html(html)).into_response()
+}

@@ -1,0 +1,60 @@
+//! Every route of the site, and the layers around them.
+
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use http::{Response, StatusCode};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::{CompressionLayer, CompressionLevel};
+use tower_http::timeout::TimeoutLayer;
+
+use crate::state::Shared;
+use crate::{assets, guard, pages, problem, session};
+
+/// A form is a few fields; the largest is an SSH key.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// Until the head of an answer; an event stream's is there at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub fn router(state: Shared) -> Router {
+    let site = Router::new()
+        .route("/", get(pages::landing))
+        .route("/signup", get(pages::sign::up).post(pages::sign::up_post))
+        .route("/signin", get(pages::sign::in_).post(pages::sign::in_post))
+        .route("/signin/link/{token}", get(pages::sign::link).post(pages::sign::link_post))
+        .route("/signout", post(pages::sign::out))
+        .route("/account", get(pages::account::account))
+        .route("/account/keys", post(pages::account::key_add))
+        .route("/account/keys/{id}/remove", post(pages::account::key_remove))
+        .route("/account/signout-everywhere", post(pages::account::sign_out_everywhere))
+        .route("/apps", get(pages::apps::list))
+        .route("/apps/new", get(pages::apps::new).post(pages::apps::create))
+        .route("/apps/{app}", get(pages::apps::app))
+        .route("/apps/{app}/events", get(pages::apps::events))
+        .route("/apps/{app}/deploys/{number}", get(pages::apps::deploy))
+        .route("/apps/{app}/deploys/{number}/events", get(pages::apps::deploy_events))
+        .layer(session::layer(&state))
+        .route("/assets/{hash}/{name}", get(assets::file))
+        .route("/favicon.ico", get(assets::favicon))
+        .fallback(|| async { StatusCode::NOT_FOUND });
+
+    let layers = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(state.clone(), guard::harden))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(middleware::from_fn_with_state(state.clone(), problem::draw))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_TIMEOUT))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+    site.layer(layers).with_state(state)
+}
+
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response<axum::body::Body> {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
+    tracing::error!(error = text.unwrap_or("no text"), "a handler panicked");
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}

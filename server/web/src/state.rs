@@ -1,0 +1,70 @@
+//! What every handler has.
+
+use std::sync::Arc;
+
+use commands::{Commands, UserView};
+use domain::{Hostname, Time};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::assets::{Asset, Assets};
+use crate::limits::Limits;
+use crate::session::RedisStore;
+use crate::{Config, SignUp, WebError};
+
+/// Open event streams of this process: each holds a connection of the balancer's and one of logs'.
+const STREAMS_MAX: usize = 1_000;
+
+pub type Shared = Arc<State>;
+
+pub struct State {
+    pub commands: Commands,
+    pub sessions: RedisStore,
+    pub limits: Limits,
+    pub assets: Assets,
+    pub site: app::Site,
+    pub hosts: Vec<Hostname>,
+    pub streams: Arc<Semaphore>,
+    /// Ticks when somebody signed out: open streams look whether they still may.
+    pub signed_out: watch::Sender<u64>,
+    pub stop: CancellationToken,
+}
+
+impl State {
+    pub async fn new(config: Config, assets: Vec<Asset>, stop: CancellationToken) -> Result<Shared, WebError> {
+        let redis = crate::session::connect(&config.redis_url).map_err(|cause| WebError::Redis { cause })?;
+        let urls = config.commands.urls.clone();
+        let commands = Commands::connect(config.commands).await.map_err(|cause| WebError::Commands { cause })?;
+        let assets = Assets::new(assets);
+        let site = app::Site {
+            assets: assets.base().to_owned(),
+            islands: assets.has("berth.js") && assets.has("berth_bg.wasm"),
+            sign_up: config.sign_up == SignUp::Open,
+            urls,
+        };
+        Ok(Arc::new(Self {
+            commands,
+            sessions: RedisStore::new(redis.clone()),
+            limits: Limits::new(redis),
+            assets,
+            site,
+            hosts: config.hosts,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            signed_out: watch::channel(0).0,
+            stop,
+        }))
+    }
+
+    /// Cookies are `__Host-` and `Secure`.
+    pub fn tls(&self) -> bool {
+        self.site.urls.site.starts_with("https://")
+    }
+
+    pub fn page<'a>(&'a self, user: Option<&'a UserView>) -> app::Page<'a> {
+        app::Page { site: &self.site, user, now: now() }
+    }
+}
+
+pub fn now() -> Time {
+    std::time::SystemTime::now().into()
+}
