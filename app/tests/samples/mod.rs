@@ -1,6 +1,6 @@
 //! One account at one moment, as commands would return it: for the tests of the pages, and for
 //! looking at them (`cargo run -p app --example pages -- FOLDER`).
-#![allow(dead_code, reason = "each user takes some")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each user takes some; what is made up parses")]
 
 use std::time::Duration;
 
