@@ -220,6 +220,11 @@ pub struct CommittedReading {
     pub value: u64,
 }
 
+/// The Redis stream of readings on their way to PostgreSQL; an entry has one field,
+/// [`READING_FIELD`], a [`Reading`] as JSON.
+pub const READINGS_STREAM: &str = "readings:incoming";
+pub const READING_FIELD: &str = "reading";
+
 // ---- balancer -------------------------------------------------------------------------------
 
 /// The whole table. An empty one from a coordinator that knew more before is refused.

@@ -1,1 +1,37 @@
-//! 
+//! Every decision, pure: from a snapshot to a list of actions with reasons.
+//!
+//! Knows: `domain`, and what it is given; the time is an argument. The same input gives the same plan.
+//! Never: IO, async, a clock or randomness. It compiles to WASM.
+//!
+//! An action is one step, applied once: whoever applies it checks that what it was decided on still
+//! holds, and drops it otherwise; the next look decides again.
+//!
+//! Start reading at `fleet`, then `place`, `deploy`, `route`.
+
+mod action;
+mod address;
+mod assign;
+mod deploy;
+mod fleet;
+mod place;
+mod route;
+
+#[cfg(test)]
+mod simulated;
+
+pub use self::action::{Act, Action};
+pub use self::address::{Subnet, addresses};
+pub use self::assign::{Assigned, assign};
+pub use self::deploy::{BUILD_ATTEMPTS_MAX, BUILD_TIME, START_TIMEOUT, deploy, formation};
+pub use self::fleet::{
+    App, Deploy, Failure, Fleet, Held, Instance, OpenStep, Presence, Release, Server, Size, Slot, Tip,
+};
+pub use self::place::{DRAIN_MAX, Refused, SERVER_LEASE, place};
+pub use self::route::{WEB_PORT, route};
+
+/// Both halves: what should run where, and how deploys go on. In the order in which it is to be applied.
+pub fn plan(fleet: &Fleet, now: domain::Time) -> Vec<Action> {
+    let (mut actions, refused) = place(fleet, now);
+    actions.extend(deploy(fleet, &refused, now));
+    actions
+}

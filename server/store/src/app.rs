@@ -116,4 +116,9 @@ pub mod all {
     pub async fn hostnames(tx: &mut Tx) -> Result<Vec<Host>> {
         Ok(query_as!(Host, "select name, app_id from hostname order by name").fetch_all(&mut ***tx).await?)
     }
+
+    /// Which of these there are, deleted ones too: what they used is still owed.
+    pub async fn existing(db: impl PgExecutor<'_>, ids: &[i64]) -> Result<Vec<AppId>> {
+        Ok(query_scalar!("select id from app where id = any($1)", ids).fetch_all(db).await?)
+    }
 }

@@ -439,4 +439,28 @@ pub mod all {
         query!("update app set release_number = $2 where id = $1", app.0, release.0).execute(&mut ***tx).await?;
         Ok(())
     }
+
+    #[derive(Debug, Clone)]
+    pub struct Building {
+        pub app_id: AppId,
+        pub app_name: AppName,
+        pub number: i64,
+    }
+
+    /// Of this build, if this attempt of it is under way on this server.
+    pub async fn building(tx: &mut Tx, deploy: DeployId, server: ServerId, attempt: i32) -> Result<Option<Building>> {
+        Ok(query_as!(
+            Building,
+            "select d.app_id, a.name as app_name, d.number
+             from deploy d join app a on a.id = d.app_id
+             join deploy_step s on s.deploy_id = d.id and s.step = 'build' and s.ended is null
+             where d.id = $1 and d.state = 'building' and d.server_id = $2 and s.attempt = $3
+             for update of d",
+            deploy.0,
+            server.0,
+            attempt
+        )
+        .fetch_optional(&mut ***tx)
+        .await?)
+    }
 }

@@ -1,6 +1,6 @@
 //! Who leads: one row, by compare-and-set on the database's clock. And what a leader decided.
 
-use domain::AppId;
+use domain::{AppId, Time};
 use sqlx::{PgExecutor, query, query_scalar};
 
 use crate::{Result, StoreError, Tx};
@@ -66,4 +66,9 @@ pub async fn decided(tx: &mut Tx, epoch: i64, app: Option<AppId>, what: &str, re
     .execute(&mut ***tx)
     .await?;
     Ok(())
+}
+
+/// What time it is, where the times of rows come from.
+pub async fn now(tx: &mut Tx) -> Result<Time> {
+    Ok(query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(&mut ***tx).await?)
 }

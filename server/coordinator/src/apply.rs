@@ -1,0 +1,112 @@
+//! Actions to rows: one transaction, the epoch checked and held, each action only if what it was decided
+//! on still holds. What does not hold any more is dropped: the next look decides again.
+
+use std::net::IpAddr;
+
+use domain::{DeployState, Outcome, ReleaseNumber, Step, Wanted};
+use plan::{Act, Action, Fleet};
+use store::{Db, StoreError, Tx, deploy, instance, leader};
+
+/// How many of `actions` were applied.
+pub async fn apply(db: &Db, epoch: i64, fleet: &Fleet, actions: &[Action]) -> Result<usize, StoreError> {
+    let mut tx = db.begin().await?;
+    leader::check(&mut tx, epoch).await?;
+    let mut addresses = plan::addresses(fleet);
+    let mut applied = 0;
+    for action in actions {
+        if !one(&mut tx, fleet, action, &mut addresses).await? {
+            tracing::debug!(what = %action, "dropped: what it was decided on has changed");
+            continue;
+        }
+        applied += 1;
+        if !action.what.is_empty() {
+            tracing::info!(app.id = action.app.map(|a| a.0), reason = action.reason, "{action}: {}", action.reason);
+            leader::decided(&mut tx, epoch, action.app, &action.what, &action.reason).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(applied)
+}
+
+async fn one(
+    tx: &mut Tx,
+    fleet: &Fleet,
+    action: &Action,
+    addresses: &mut impl Iterator<Item = std::net::Ipv4Addr>,
+) -> Result<bool, StoreError> {
+    let mut address = || {
+        let free = addresses.next();
+        if free.is_none() {
+            tracing::error!("no address is free in the instances' subnet");
+        }
+        free.map(IpAddr::V4)
+    };
+    match &action.act {
+        Act::Start { slot, server, memory_bytes } => {
+            let Some(address) = address() else { return Ok(false) };
+            let new = instance::all::NewInstance {
+                app: slot.app,
+                release: slot.release,
+                process: &slot.process,
+                index: slot.index,
+                server: *server,
+                address,
+                memory_bytes: *memory_bytes,
+            };
+            instance::all::place(tx, new).await?;
+            Ok(true)
+        }
+        Act::Drain { instance } => instance::all::want(tx, *instance, Wanted::Run, Wanted::Drain).await,
+        Act::Stop { instance, from } => instance::all::want(tx, *instance, *from, Wanted::Stop).await,
+        Act::FreeAddress { instance } => {
+            instance::all::free_address(tx, *instance).await?;
+            Ok(true)
+        }
+        Act::Build { deploy, server } => {
+            let Some(address) = address() else { return Ok(false) };
+            if !deploy::all::enter(tx, *deploy, DeployState::Queued, DeployState::Building).await? {
+                return Ok(false);
+            }
+            deploy::all::assign_build(tx, *deploy, *server, address).await?;
+            deploy::all::begin_step(tx, *deploy, Step::Build).await?;
+            Ok(true)
+        }
+        Act::BuildAgain { deploy, attempt, server } => {
+            let Some(address) = address() else { return Ok(false) };
+            if !deploy::all::retry_step(tx, *deploy, Step::Build, *attempt).await? {
+                return Ok(false);
+            }
+            deploy::all::assign_build(tx, *deploy, *server, address).await?;
+            Ok(true)
+        }
+        Act::Switch { deploy } => {
+            let Some(known) = fleet.deploys.iter().find(|d| d.id == *deploy) else { return Ok(false) };
+            if !deploy::all::enter(tx, *deploy, DeployState::Starting, DeployState::Switching).await? {
+                return Ok(false);
+            }
+            deploy::all::end_step(tx, *deploy, Step::Start, None, Outcome::Done, None).await?;
+            deploy::all::begin_step(tx, *deploy, Step::Switch).await?;
+            deploy::all::serve(tx, known.app, ReleaseNumber(known.number)).await?;
+            Ok(true)
+        }
+        Act::Live { deploy, detail } => {
+            if !deploy::all::enter(tx, *deploy, DeployState::Switching, DeployState::Live).await? {
+                return Ok(false);
+            }
+            deploy::all::end_step(tx, *deploy, Step::Switch, None, Outcome::Done, detail.as_deref()).await?;
+            deploy::all::begin_step(tx, *deploy, Step::Branch).await?;
+            deploy::all::begin_step(tx, *deploy, Step::Drain).await?;
+            Ok(true)
+        }
+        Act::Fail { deploy, reason } => {
+            let Some(known) = fleet.deploys.iter().find(|d| d.id == *deploy) else { return Ok(false) };
+            if !deploy::all::enter(tx, *deploy, known.state, DeployState::Failed).await? {
+                return Ok(false);
+            }
+            deploy::all::fail_steps(tx, *deploy).await?;
+            deploy::all::explain(tx, *deploy, &reason.message, reason.hint.as_deref()).await?;
+            Ok(true)
+        }
+        Act::EndDrain { deploy } => deploy::all::end_step(tx, *deploy, Step::Drain, None, Outcome::Done, None).await,
+    }
+}

@@ -1,0 +1,267 @@
+//! What was heard of servers and balancers. Nothing of it must survive: it is told again within seconds.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use domain::wire::{BalancerReport, Revision, RunnerReport, Seen};
+use domain::{InstanceId, ServerId};
+use plan::{Held, Presence};
+
+/// A balancer that is silent for so long is not waited for.
+const BALANCER_LEASE: Duration = Duration::from_secs(30);
+/// After so long a balancer itself drops what it cannot confirm.
+const BALANCER_GONE: Duration = Duration::from_secs(24 * 3600);
+/// Tables remembered: a balancer that is further behind is taken to hold anything.
+const TABLES_MAX: usize = 256;
+/// A server's row is written at least this often.
+const SAW_EVERY: Duration = Duration::from_secs(10);
+
+pub struct Known {
+    /// When this coordinator began to lead.
+    began: Duration,
+    servers: HashMap<ServerId, Heard>,
+    balancers: HashMap<String, Balancer>,
+    tables: VecDeque<Table>,
+}
+
+struct Heard {
+    at: Duration,
+    /// What its row says, and since when.
+    row: Option<(ServerFacts, Duration)>,
+    /// What the rows of its instances say, so that the same report is not written again.
+    instances: HashMap<InstanceId, domain::wire::InstanceReport>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerFacts {
+    pub boot_id: String,
+    pub cores: u32,
+    pub memory_bytes: u64,
+}
+
+impl ServerFacts {
+    pub fn of(report: &RunnerReport) -> Self {
+        Self { boot_id: report.boot_id.clone(), cores: report.cores, memory_bytes: report.memory_bytes }
+    }
+}
+
+struct Balancer {
+    at: Duration,
+    seen: Option<Seen>,
+    open: HashMap<InstanceId, u32>,
+}
+
+/// Which instances a published table has.
+struct Table {
+    seen: Seen,
+    instances: BTreeSet<InstanceId>,
+}
+
+impl Known {
+    pub fn new(now: Duration) -> Self {
+        Self { began: now, servers: HashMap::new(), balancers: HashMap::new(), tables: VecDeque::new() }
+    }
+
+    /// A new epoch: nobody is called silent for what was not heard before.
+    pub fn begin(&mut self, now: Duration) {
+        *self = Self::new(now);
+    }
+
+    pub fn heard_server(&mut self, server: ServerId, now: Duration) {
+        self.heard(server, now);
+    }
+
+    fn heard(&mut self, server: ServerId, now: Duration) -> &mut Heard {
+        let heard =
+            self.servers.entry(server).or_insert_with(|| Heard { at: now, row: None, instances: HashMap::new() });
+        heard.at = now;
+        heard
+    }
+
+    /// Whether the server's row should be written.
+    pub fn server_is_news(&mut self, server: ServerId, facts: &ServerFacts, now: Duration) -> bool {
+        match &self.heard(server, now).row {
+            Some((known, since)) => known != facts || now.saturating_sub(*since) >= SAW_EVERY,
+            None => true,
+        }
+    }
+
+    /// The reports of instances that say something that was not written yet.
+    pub fn news(
+        &mut self,
+        server: ServerId,
+        report: &RunnerReport,
+        now: Duration,
+    ) -> Vec<domain::wire::InstanceReport> {
+        let heard = self.heard(server, now);
+        report.instances.iter().filter(|i| heard.instances.get(&i.id) != Some(i)).cloned().collect()
+    }
+
+    pub fn written(&mut self, server: ServerId, report: &RunnerReport, now: Duration) {
+        let heard = self.heard(server, now);
+        heard.row = match heard.row.take() {
+            Some((facts, since)) if facts == ServerFacts::of(report) && now.saturating_sub(since) < SAW_EVERY => {
+                Some((facts, since))
+            }
+            _ => Some((ServerFacts::of(report), now)),
+        };
+        heard.instances = report.instances.iter().map(|i| (i.id, i.clone())).collect();
+    }
+
+    pub fn cores(&self, server: ServerId) -> Option<u32> {
+        self.servers.get(&server)?.row.as_ref().map(|(facts, _)| facts.cores)
+    }
+
+    pub fn presence(&self, server: ServerId, now: Duration) -> Presence {
+        match self.servers.get(&server) {
+            Some(heard) => Presence::Heard(now.saturating_sub(heard.at)),
+            None => Presence::NotYet(now.saturating_sub(self.began)),
+        }
+    }
+
+    /// A balancer asks: it uses this table. True if that is news.
+    pub fn balancer_asks(&mut self, name: &str, seen: Option<&Seen>, now: Duration) -> bool {
+        match self.balancers.get_mut(name) {
+            Some(balancer) => {
+                balancer.at = now;
+                let news = balancer.seen.as_ref() != seen;
+                balancer.seen = seen.cloned();
+                news
+            }
+            None => {
+                let balancer = Balancer { at: now, seen: seen.cloned(), open: HashMap::new() };
+                self.balancers.insert(name.to_owned(), balancer);
+                true
+            }
+        }
+    }
+
+    /// True if it says something new.
+    pub fn balancer_reports(&mut self, name: &str, report: &BalancerReport, now: Duration) -> bool {
+        let open: HashMap<InstanceId, u32> =
+            report.open.iter().filter(|o| o.requests > 0).map(|o| (o.id, o.requests)).collect();
+        let news = self.balancer_asks(name, report.seen.as_ref(), now);
+        match self.balancers.get_mut(name) {
+            Some(balancer) if balancer.open != open => {
+                balancer.open = open;
+                true
+            }
+            _ => news,
+        }
+    }
+
+    pub fn published(&mut self, seen: Seen, instances: BTreeSet<InstanceId>) {
+        self.tables.push_back(Table { seen, instances });
+        if self.tables.len() > TABLES_MAX {
+            self.tables.pop_front();
+        }
+    }
+
+    pub fn held(&self, instance: InstanceId, now: Duration) -> Held {
+        let silent = |b: &&Balancer| now.saturating_sub(b.at);
+        let here: Vec<&Balancer> = self.balancers.values().filter(|b| silent(b) < BALANCER_LEASE).collect();
+        // One that was there before this coordinator began may not have spoken yet.
+        let may_come = self.balancers.is_empty() && now.saturating_sub(self.began) < BALANCER_LEASE;
+        let busy = here.iter().any(|b| self.may_hold(b, instance) || b.open.contains_key(&instance));
+        let may_return = match self.balancers.is_empty() {
+            true => now.saturating_sub(self.began) < BALANCER_GONE,
+            false => self
+                .balancers
+                .values()
+                .filter(|b| silent(b) < BALANCER_GONE)
+                .any(|b| self.may_hold(b, instance) || b.open.contains_key(&instance)),
+        };
+        Held {
+            routed_by_all: !may_come && here.iter().all(|b| self.holds(b, instance)),
+            idle: !may_come && !busy,
+            forgotten: !may_return,
+        }
+    }
+
+    /// It uses a table that has the instance.
+    fn holds(&self, balancer: &Balancer, instance: InstanceId) -> bool {
+        self.table(balancer).is_some_and(|table| table.instances.contains(&instance))
+    }
+
+    /// It uses a table that has the instance, or one is on its way to it, or nobody knows.
+    fn may_hold(&self, balancer: &Balancer, instance: InstanceId) -> bool {
+        let from = match self.table(balancer) {
+            Some(table) => table.seen.revision,
+            // Of another epoch, or too old.
+            None if balancer.seen.is_some() => return true,
+            None => Revision::default(),
+        };
+        self.tables.iter().filter(|t| t.seen.revision >= from).any(|t| t.instances.contains(&instance))
+    }
+
+    fn table(&self, balancer: &Balancer) -> Option<&Table> {
+        self.tables.iter().find(|t| Some(&t.seen) == balancer.seen.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(counter: i64) -> Seen {
+        Seen { incarnation: 1, revision: Revision { epoch: 7, counter } }
+    }
+
+    fn report(counter: i64, open: &[(i64, u32)]) -> BalancerReport {
+        let open =
+            open.iter().map(|(id, requests)| domain::wire::OpenRequests { id: InstanceId(*id), requests: *requests });
+        BalancerReport { seen: Some(seen(counter)), open: open.collect(), readings: vec![] }
+    }
+
+    const ONE: InstanceId = InstanceId(1);
+
+    #[test]
+    fn an_instance_is_idle_when_the_balancer_confirmed_a_table_without_it_and_has_nothing_open() {
+        let mut known = Known::new(Duration::ZERO);
+        let now = Duration::from_secs(1);
+        assert!(!known.held(ONE, now).idle, "a balancer may be about to speak");
+        known.published(seen(1), BTreeSet::from([ONE]));
+        known.balancer_reports("b", &report(1, &[]), now);
+        assert!(known.held(ONE, now).routed_by_all);
+        known.published(seen(2), BTreeSet::new());
+        assert!(!known.held(ONE, now).idle, "the table is not confirmed");
+        known.balancer_reports("b", &report(2, &[(1, 3)]), now);
+        let held = known.held(ONE, now);
+        assert!(!held.idle && !held.forgotten, "three requests are open");
+        known.balancer_reports("b", &report(2, &[]), now);
+        let held = known.held(ONE, now);
+        assert!(held.idle && held.forgotten && !held.routed_by_all);
+    }
+
+    #[test]
+    fn a_table_on_its_way_to_a_balancer_counts_as_held() {
+        let mut known = Known::new(Duration::ZERO);
+        let now = Duration::from_secs(1);
+        known.published(seen(1), BTreeSet::new());
+        known.balancer_reports("b", &report(1, &[]), now);
+        known.published(seen(2), BTreeSet::from([ONE]));
+        known.published(seen(3), BTreeSet::new());
+        assert!(!known.held(ONE, now).forgotten);
+    }
+
+    #[test]
+    fn a_balancer_of_a_former_epoch_may_hold_anything_until_it_took_a_new_table() {
+        let mut known = Known::new(Duration::ZERO);
+        let now = Duration::from_secs(1);
+        known.balancer_reports("b", &report(1, &[]), now);
+        assert!(!known.held(ONE, now).forgotten);
+        known.published(seen(2), BTreeSet::new());
+        known.balancer_reports("b", &report(2, &[]), now);
+        assert!(known.held(ONE, now).forgotten);
+    }
+
+    #[test]
+    fn a_silent_balancer_is_not_waited_for_but_keeps_addresses_for_a_day() {
+        let mut known = Known::new(Duration::ZERO);
+        known.published(seen(1), BTreeSet::from([ONE]));
+        known.balancer_reports("b", &report(1, &[]), Duration::from_secs(1));
+        let later = known.held(ONE, Duration::from_secs(60));
+        assert!(later.idle && !later.forgotten);
+        assert!(known.held(ONE, Duration::from_secs(25 * 3600)).forgotten);
+    }
+}

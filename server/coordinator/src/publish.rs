@@ -1,0 +1,88 @@
+//! What runners and balancers should take in, and under which revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::wire::{Assignments, Revision, RouteApp, Routes, Seen};
+use domain::{InstanceId, ServerId};
+use plan::{Assigned, Fleet};
+
+/// One leader's words; never taken from another epoch.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub epoch: i64,
+    /// The server that this coordinator is on.
+    pub server: ServerId,
+    /// On CLOCK_BOOTTIME: the lease's end as its holder counts it.
+    pub until: Duration,
+    pub routes: Option<Arc<Routes>>,
+    pub assignments: BTreeMap<ServerId, Arc<Assignments>>,
+}
+
+impl Published {
+    pub fn nothing() -> Self {
+        Self { epoch: 0, server: ServerId(0), until: Duration::ZERO, routes: None, assignments: BTreeMap::new() }
+    }
+}
+
+/// Counts revisions within an epoch: a document gets a new one when its content changed, and only then.
+pub struct Publisher {
+    epoch: i64,
+    counter: i64,
+    routes: Option<Arc<Routes>>,
+    assignments: BTreeMap<ServerId, Arc<Assignments>>,
+}
+
+impl Publisher {
+    pub fn new(epoch: i64) -> Self {
+        Self { epoch, counter: 0, routes: None, assignments: BTreeMap::new() }
+    }
+
+    fn next(&mut self, incarnation: i64) -> Seen {
+        self.counter += 1;
+        Seen { incarnation, revision: Revision { epoch: self.epoch, counter: self.counter } }
+    }
+
+    /// A new table, if the fleet's differs from the last one.
+    pub fn routes(&mut self, incarnation: i64, apps: Vec<RouteApp>) -> Option<(Seen, BTreeSet<InstanceId>)> {
+        if self.routes.as_ref().is_some_and(|known| known.apps == apps && known.seen.incarnation == incarnation) {
+            return None;
+        }
+        let instances = apps.iter().flat_map(|app| app.instances.iter().map(|i| i.id)).collect();
+        let seen = self.next(incarnation);
+        self.routes = Some(Arc::new(Routes { seen: seen.clone(), apps }));
+        Some((seen, instances))
+    }
+
+    /// True if anything is new for a server.
+    pub fn assignments(&mut self, incarnation: i64, fleet: &Fleet) -> bool {
+        let mut news = false;
+        for server in &fleet.servers {
+            let Assigned { instances, builds, images_kept } = plan::assign(fleet, server.id);
+            let same = self.assignments.get(&server.id).is_some_and(|known| {
+                known.instances == instances
+                    && known.builds == builds
+                    && known.images_kept == images_kept
+                    && known.seen.incarnation == incarnation
+            });
+            if !same {
+                let seen = self.next(incarnation);
+                let whole = Assignments { server: server.id, seen, instances, builds, images_kept };
+                self.assignments.insert(server.id, Arc::new(whole));
+                news = true;
+            }
+        }
+        news
+    }
+
+    pub fn published(&self, server: ServerId, until: Duration) -> Published {
+        Published {
+            epoch: self.epoch,
+            server,
+            until,
+            routes: self.routes.clone(),
+            assignments: self.assignments.clone(),
+        }
+    }
+}

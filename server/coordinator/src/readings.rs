@@ -1,0 +1,195 @@
+//! Readings on their way: held against what is possible, put into the Redis stream, and acknowledged by
+//! what PostgreSQL holds. Redis may be away: then they are not committed, and are sent again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::wire::{Committed, CommittedReading, READING_FIELD, READINGS_STREAM};
+use domain::{AppId, InstanceId, Life, Meter, Reading, Secret, ServerId, Time};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError};
+use store::{StoreError, instance, reading};
+use tracing::{debug, warn};
+
+use crate::{Shared, clock};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// After a failure, Redis is left alone for so long: reports are not held up by it.
+const PAUSE: Duration = Duration::from_secs(2);
+/// What was put in is not put in again before so long: the consumer has it.
+const AGAIN_AFTER: Duration = Duration::from_secs(15);
+/// A stream this long means that nobody consumes: what is not in it waits at its source, on disk.
+const STREAM_MAX: usize = 500_000;
+const REMEMBERED_MAX: usize = 100_000;
+
+/// A runner's wall clock may be off by this.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+const OLDEST: Duration = Duration::from_secs(400 * 24 * 3600);
+
+type Key = (Life, AppId, Meter, Time);
+
+pub struct Stream {
+    client: Client,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<MultiplexedConnection>,
+    paused_until: Duration,
+    /// What was put in lately, and when.
+    put: HashMap<Key, (u64, Duration)>,
+}
+
+impl Stream {
+    /// Connects when it is first needed.
+    pub fn open(url: &Secret<String>) -> Result<Self, RedisError> {
+        Ok(Self { client: Client::open(url.expose().as_str())?, state: Mutex::new(State::default()) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts readings in, those that were not lately; a failure only means that they come again.
+    async fn put(&self, readings: &[Reading]) {
+        let now = clock::boottime();
+        let new: Vec<&Reading> = {
+            let state = self.state();
+            if now < state.paused_until {
+                return;
+            }
+            let known = |r: &Reading| {
+                let put = state.put.get(&key(r));
+                put.is_some_and(|(value, at)| *value >= r.value && now.saturating_sub(*at) < AGAIN_AFTER)
+            };
+            readings.iter().filter(|r| !known(r)).collect()
+        };
+        if new.is_empty() {
+            return;
+        }
+        match self.add(&new).await {
+            Ok(()) => {
+                let mut state = self.state();
+                if state.put.len() + new.len() > REMEMBERED_MAX {
+                    state.put.clear();
+                }
+                state.put.extend(new.into_iter().map(|r| (key(r), (r.value, now))));
+            }
+            Err(cause) => {
+                let mut state = self.state();
+                if state.paused_until.is_zero() {
+                    warn!(error = %cause, "Redis does not take readings; they wait at their sources");
+                }
+                state.connection = None;
+                state.paused_until = clock::boottime() + PAUSE;
+            }
+        }
+    }
+
+    async fn add(&self, readings: &[&Reading]) -> Result<(), RedisError> {
+        let known = self.state().connection.clone();
+        let mut connection = match known {
+            Some(connection) => connection,
+            None => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(ANSWER_TIMEOUT));
+                let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+                let mut state = self.state();
+                state.connection = Some(connection.clone());
+                state.paused_until = Duration::ZERO;
+                connection
+            }
+        };
+        let length: usize = redis::cmd("XLEN").arg(READINGS_STREAM).query_async(&mut connection).await?;
+        if length >= STREAM_MAX {
+            warn!(length, "the stream of readings is not consumed; new ones wait at their sources");
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        for reading in readings {
+            let Ok(json) = serde_json::to_string(reading) else { continue };
+            pipeline.cmd("XADD").arg(READINGS_STREAM).arg("*").arg(READING_FIELD).arg(json).ignore();
+        }
+        pipeline.query_async::<()>(&mut connection).await
+    }
+}
+
+fn key(reading: &Reading) -> Key {
+    (reading.life.clone(), reading.app, reading.meter, reading.hour)
+}
+
+/// Who says that something was used.
+pub enum Source {
+    Runner(ServerId),
+    Balancer,
+}
+
+/// Takes readings on, and says which of them PostgreSQL has.
+pub async fn take(shared: &Shared, source: Source, readings: &[Reading], now: Time) -> Result<Committed, StoreError> {
+    if readings.is_empty() {
+        return Ok(Committed::default());
+    }
+    let possible = possible(shared, source, readings, now).await?;
+    shared.readings.put(&possible).await;
+    let held = reading::held(shared.db.pool(), &possible).await?;
+    let held = held.into_iter().map(|h| CommittedReading {
+        life: h.life,
+        app: h.app_id,
+        meter: h.meter,
+        hour: h.hour,
+        value: u64::try_from(h.value).unwrap_or(0),
+    });
+    Ok(Committed { readings: held.collect() })
+}
+
+/// A taken-over runner or balancer can lie within the possible only.
+async fn possible(
+    shared: &Shared,
+    source: Source,
+    readings: &[Reading],
+    now: Time,
+) -> Result<Vec<Reading>, StoreError> {
+    let sane = |r: &Reading| {
+        r.hour == r.at.hour()
+            && r.at <= now.plus(CLOCK_SLACK)
+            && r.at >= now.minus(OLDEST)
+            && i64::try_from(r.value).is_ok()
+    };
+    let possible: Vec<Reading> = match source {
+        Source::Runner(server) => {
+            let ids: Vec<i64> = readings.iter().filter_map(instance_of).map(|id| id.0).collect();
+            let known: HashMap<InstanceId, instance::all::Metered> =
+                instance::all::metered(shared.db.pool(), &ids).await?.into_iter().map(|m| (m.id, m)).collect();
+            let cores = u128::from(shared.known().cores(server).unwrap_or(1).max(1));
+            let fits = |r: &Reading| {
+                let Some(of) = instance_of(r).and_then(|id| known.get(&id)) else { return false };
+                // A core's microseconds are those of the clock.
+                let most = r.at.plus(CLOCK_SLACK).since(of.created).as_micros() * cores;
+                of.app_id == r.app && of.server_id == server && r.meter == Meter::Cpu && u128::from(r.value) <= most
+            };
+            readings.iter().filter(|r| sane(r) && fits(r)).cloned().collect()
+        }
+        Source::Balancer => {
+            let ids: Vec<i64> = readings.iter().map(|r| r.app.0).collect();
+            let known = store::app::all::existing(shared.db.pool(), &ids).await?;
+            let fits = |r: &Reading| r.meter == Meter::Requests && known.contains(&r.app);
+            readings.iter().filter(|r| sane(r) && fits(r)).cloned().collect()
+        }
+    };
+    if possible.len() < readings.len() {
+        warn!(refused = readings.len() - possible.len(), "readings were refused: they say what cannot be");
+        for refused in readings.iter().filter(|r| !possible.contains(r)).take(3) {
+            debug!(?refused, "refused");
+        }
+    }
+    Ok(possible)
+}
+
+/// `<boot id>/<instance>`
+fn instance_of(reading: &Reading) -> Option<InstanceId> {
+    reading.life.as_str().split_once('/')?.1.parse().ok()
+}
