@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::instance::{Instance, Kept, Seat, Server, id_of, unit_of};
+use crate::instance::{Found, Instance, Kept, Seat, Server, id_of, unit_of};
 use crate::sandbox::write_secret;
 
 const WAIT_MS: u64 = 30_000;
@@ -41,7 +41,8 @@ pub struct Converge {
     coordinator: Client,
     builds: Builds,
     seats: HashMap<InstanceId, Arc<Seat>>,
-    tasks: JoinSet<InstanceId>,
+    tasks: JoinSet<()>,
+    ids: HashMap<tokio::task::Id, InstanceId>,
     seen: Option<Seen>,
     seen_path: PathBuf,
     has_assignments: bool,
@@ -64,6 +65,7 @@ impl Converge {
             builds,
             seats: HashMap::new(),
             tasks: JoinSet::new(),
+            ids: HashMap::new(),
             seen,
             seen_path,
             has_assignments: false,
@@ -77,24 +79,39 @@ impl Converge {
     pub async fn adopt(&mut self) {
         let mut lives: Vec<Life> = vec![];
         for unit in self.server.slice.units() {
-            let Some(id) = id_of(&unit) else {
+            match id_of(&unit) {
+                Some(id) => {
+                    if self.adopt_one(id) {
+                        lives.extend(self.server.meters.life(id));
+                    }
+                }
                 // Builds and git sandboxes are tied to their runner, and it is gone.
-                self.end_unknown(&unit).await;
-                continue;
-            };
-            let path = self.server.slice.unit_dir(&unit).join("instance.json");
-            let kept: Option<Kept> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            let (Some(kept), Ok(life)) = (kept, self.server.meters.life(id)) else { continue };
-            let sandbox = self.server.slice.adopt(&unit);
-            tracing::info!(instance.id = %id, app.name = %kept.spec.app_name,
-                runs = sandbox.is_some(), "took over {}.{}.{}", kept.spec.app_name, kept.spec.process, kept.spec.index);
-            lives.push(life);
-            self.begin(kept.spec.clone(), Some(kept), sandbox);
+                None => self.end_unknown(&unit).await,
+            }
         }
         self.server.meters.over_except(&lives);
     }
 
-    fn begin(&mut self, spec: InstanceSpec, kept: Option<Kept>, sandbox: Option<crate::Sandbox>) {
+    /// Whether there was something to take over.
+    fn adopt_one(&mut self, id: InstanceId) -> bool {
+        let unit = unit_of(id);
+        let path = self.server.slice.unit_dir(&unit).join("instance.json");
+        let Some(kept): Option<Kept> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok())
+        else {
+            return false;
+        };
+        let found = match self.server.slice.adopt(&unit) {
+            Some(sandbox) => Found::Running(sandbox),
+            None => Found::Ended,
+        };
+        let spec = kept.spec.clone();
+        tracing::info!(instance.id = %id, app.name = %spec.app_name, runs = matches!(found, Found::Running(_)),
+            "took over {}.{}.{}", spec.app_name, spec.process, spec.index);
+        self.begin(spec, Some(kept), found);
+        true
+    }
+
+    fn begin(&mut self, spec: InstanceSpec, kept: Option<Kept>, found: Found) {
         let id = spec.id;
         let life = match self.server.meters.life(id) {
             Ok(life) => life,
@@ -106,11 +123,28 @@ impl Converge {
         let seat = Arc::new(Seat::new(spec, life, kept.as_ref()));
         self.seats.insert(id, Arc::clone(&seat));
         let instance = Instance::new(Arc::clone(&self.server), seat, kept, self.stop.child_token());
-        self.tasks.spawn(async move {
-            instance.live(sandbox).await;
-            id
-        });
+        let task = self.tasks.spawn(instance.live(found));
+        self.ids.insert(task.id(), id);
         self.server.changed.notify_one();
+    }
+
+    /// An instance's task is over: as it should, or by a fault of ours, and then it is taken up anew.
+    fn joined(&mut self, joined: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        let task = match &joined {
+            Ok((task, ())) => *task,
+            Err(e) => e.id(),
+        };
+        let Some(id) = self.ids.remove(&task) else { return };
+        let Err(e) = joined else { return };
+        tracing::error!(instance.id = %id, "the task of an instance failed: {e}");
+        let Some(seat) = self.seats.remove(&id) else { return };
+        let wanted = *seat.wanted.borrow();
+        if !self.adopt_one(id) {
+            self.begin(seat.spec.clone(), None, Found::Nothing);
+        }
+        if let Some(seat) = self.seats.get(&id) {
+            seat.wanted.send_replace(wanted);
+        }
     }
 
     /// Until `stop`: asks, makes it so, reports, reads meters.
@@ -142,7 +176,7 @@ impl Converge {
                 Ok(()) = builds_changed.changed() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
                 _ = meters.tick() => self.read_meters(),
                 _ = collecting.tick(), if self.has_assignments => self.collect().await,
-                Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+                Some(joined) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.joined(joined),
                 Some(sent) = reporting.join_next(), if !reporting.is_empty() => {
                     match sent {
                         Ok((report, Ok(committed))) => self.reported(&report, &committed.unwrap_or_default()),
@@ -190,7 +224,7 @@ impl Converge {
         }
         for spec in wanted.values() {
             if !self.seats.contains_key(&spec.id) {
-                self.begin((*spec).clone(), None, None);
+                self.begin((*spec).clone(), None, Found::Nothing);
             }
         }
         if !self.has_assignments {
@@ -226,6 +260,15 @@ impl Converge {
     async fn end_unknown(&self, unit: &str) {
         tracing::info!(sandbox = %unit, "ends what nothing explains");
         let cleared = self.server.slice.clear(unit, None).await;
+        // Killed between an instance's end and its last reading: the counter is still there.
+        if let Some(life) = id_of(unit).and_then(|id| self.server.meters.life(id).ok())
+            && let Some(app) = self.server.meters.app_of(&life)
+            && let Ok(value) = self.server.slice.cpu_micros(unit)
+            && let Err(e) = self.server.meters.read_last(&life, app, value, Time::from(SystemTime::now()))
+        {
+            tracing::error!(sandbox = %unit, "could not keep a last reading: {e}");
+            return;
+        }
         if let Err(e) = cleared.and_then(|()| self.server.slice.remove_unit(unit)) {
             tracing::error!(sandbox = %unit, "could not end what nothing explains: {e}");
         }

@@ -120,6 +120,14 @@ pub struct Instance {
     stop: CancellationToken,
 }
 
+/// What a runner finds of an instance when it takes it up.
+pub enum Found {
+    Nothing,
+    Running(Sandbox),
+    /// It ran, and ended while no runner looked.
+    Ended,
+}
+
 /// How a sandbox's run ended.
 enum Run {
     Ended(Exit),
@@ -159,8 +167,18 @@ impl Instance {
         let _ = wanted.wait_for(|w| *w == Wanted::Stop).await;
     }
 
-    /// Runs it until it should stop; `adopted` is its sandbox where a former runner left one.
-    pub async fn live(mut self, mut adopted: Option<Sandbox>) {
+    /// Runs it until it should stop, from how it was found.
+    pub async fn live(mut self, found: Found) {
+        let mut adopted = None;
+        let mut unseen_end = None;
+        match found {
+            Found::Nothing => {}
+            Found::Running(sandbox) => adopted = Some(sandbox),
+            Found::Ended => {
+                let unknown = Exit { code: None, signal: None, oom: false, cpu_micros: None };
+                unseen_end = Some(self.server.slice.exit(&self.unit).unwrap_or(unknown));
+            }
+        }
         if adopted.is_some() {
             match self.server.images.acquire(&self.kept.spec.image).await {
                 Ok(mounted) => self.image = Some(mounted),
@@ -172,13 +190,14 @@ impl Instance {
         let mut starts = 0;
         while !self.is_stopping() {
             let began = Instant::now();
-            let run = match adopted.take() {
-                Some(sandbox) => self.watch(sandbox, None).await,
-                None => {
-                    self.tell(InstanceState::Starting, None);
-                    starts += 1;
-                    self.turn().await
-                }
+            let run = if let Some(sandbox) = adopted.take() {
+                self.watch(sandbox, None).await
+            } else if let Some(exit) = unseen_end.take() {
+                Ok(Run::Ended(exit))
+            } else {
+                self.tell(InstanceState::Starting, None);
+                starts += 1;
+                self.turn().await
             };
             let reason = match run {
                 Ok(Run::Left) => return,
@@ -455,6 +474,7 @@ impl Instance {
         }
     }
 
+    /// The whole chain for the operator, its head for the customer.
     fn cannot_start(&self, error: &StartError) -> Reason {
         let mut chain = error.to_string();
         let mut cause = std::error::Error::source(error);
@@ -464,7 +484,8 @@ impl Instance {
         }
         let spec = &self.kept.spec;
         tracing::error!(instance.id = %spec.id, app.name = %spec.app_name, "could not start an instance: {chain}");
-        Reason::new(format!("{}.{} could not be started: {chain}", spec.process, spec.index))
+        Reason::new(format!("{}.{} could not be started: {error}", spec.process, spec.index))
+            .hint("that is a fault of this installation; the operator sees the cause in the runner's log")
     }
 
     /// Removes the sandbox, keeps the group and its counter.

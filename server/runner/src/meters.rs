@@ -116,6 +116,11 @@ impl Meters {
         if is_long { self.compact() } else { Ok(()) }
     }
 
+    /// Whose life it is, where a reading of it is still here.
+    pub fn app_of(&self, life: &Life) -> Option<AppId> {
+        self.lock().entries.keys().find(|(other, ..)| other == life).map(|(_, app, ..)| *app)
+    }
+
     /// What PostgreSQL does not have yet.
     pub fn pending(&self) -> Vec<Reading> {
         let state = self.lock();

@@ -394,6 +394,7 @@ fn uplink_mtu() -> u32 {
 mod ip_forward {
     use std::fs::{self, File, OpenOptions};
     use std::io::{self, Read, Write};
+    use std::os::unix::fs::MetadataExt;
 
     use nix::fcntl::{Flock, FlockArg};
 
@@ -403,8 +404,14 @@ mod ip_forward {
 
     fn locked() -> io::Result<Flock<File>> {
         fs::create_dir_all(DIR)?;
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(WAS)?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e.into())
+        loop {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(WAS)?;
+            let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| io::Error::from(e))?;
+            // Whoever held it before may have removed it: then the lock is on a file of nobody's.
+            if fs::metadata(WAS).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {
+                return Ok(file);
+            }
+        }
     }
 
     pub fn on() -> io::Result<()> {

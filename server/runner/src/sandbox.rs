@@ -329,19 +329,23 @@ impl Slice {
 
     /// A sandbox that a former runner started, if its shim still runs.
     pub fn adopt(&self, unit: &str) -> Option<Sandbox> {
-        let dir = self.unit_dir(unit);
-        let text = fs::read_to_string(dir.join("shim")).ok()?;
-        let (shim, child) = text.trim().split_once(' ').and_then(|(pid, rest)| {
-            let (start, child) = rest.split_once(' ')?;
-            Some((process::parse(&format!("{pid} {start}"))?, process::parse(child)?))
-        })?;
-        // The same number may be another process by now: its start time and its group tell.
-        let process = Process::open(shim.0, shim.1).ok()??;
-        if !self.inner.cgroups.holds_shim(shim.0) || child.0 <= 1 {
+        let (shim, pid) = self.shim_of(unit)?;
+        if pid <= 1 {
             return None;
         }
-        let cgroups = self.inner.cgroups.clone();
-        Some(Sandbox { unit: unit.to_owned(), dir, pid: child.0, shim: process, cgroups, _control: None })
+        let (cgroups, dir) = (self.inner.cgroups.clone(), self.unit_dir(unit));
+        Some(Sandbox { unit: unit.to_owned(), dir, pid, shim, cgroups, _control: None })
+    }
+
+    /// The unit's shim where one still runs, and its sandbox's first process (0 until it is made).
+    fn shim_of(&self, unit: &str) -> Option<(Process, i32)> {
+        let text = fs::read_to_string(self.unit_dir(unit).join("shim")).ok()?;
+        let mut numbers = text.split_whitespace();
+        let (pid, start, child) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let pid: i32 = pid.parse().ok()?;
+        // The same number may be another process by now: its start time and its group tell.
+        let process = Process::open(pid, start.parse().ok()?).ok()??;
+        self.inner.cgroups.holds_shim(pid).then_some((process, child.parse().ok()?))
     }
 
     /// How the unit's last sandbox ended, where its shim could say.
@@ -370,9 +374,11 @@ impl Slice {
     pub async fn clear(&self, unit: &str, address: Option<Ipv4Addr>) -> Result<(), SandboxError> {
         let clear = |doing| move |cause| SandboxError::Clear { unit: unit.to_owned(), doing, cause };
         // The shim first: it removes its sandbox itself, and nobody holds its directory afterwards.
-        if let Some(sandbox) = self.adopt(unit) {
-            sandbox.kill();
-            let _ = tokio::time::timeout(END_TIMEOUT, sandbox.shim.ended()).await;
+        if let Some((shim, _)) = self.shim_of(unit) {
+            shim.signal(libc::SIGUSR1);
+            if tokio::time::timeout(END_TIMEOUT, shim.ended()).await.is_err() {
+                shim.signal(libc::SIGKILL);
+            }
         }
         let (cgroups, name) = (self.inner.cgroups.clone(), unit.to_owned());
         tokio::task::spawn_blocking(move || cgroups.end(Some(&name), END_TIMEOUT))

@@ -410,3 +410,26 @@ async fn a_runner_ends_what_no_assignment_explains() {
     world.healthy(1).await;
     world.end_runner().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_ended_while_no_runner_looked_is_started_again_and_told() {
+    let mut world = World::new().await;
+    let image = world.image(&[]);
+    let spec = world.spec(1, &image, &format!("echo begun >&2; {SERVER}"));
+    world.fake.assign(vec![spec]);
+    world.healthy(1).await;
+    world.end_runner().await;
+    world.ground.kill_all("i1");
+    world.begin();
+    until("the crash is told", || world.fake.last(1).is_some_and(|r| r.restarts == 1)).await;
+    world.healthy(1).await;
+    until("its line arrives", || world.fake.has_line("web.1 was ended by signal 9")).await;
+
+    // And a shim that somebody killed: nobody saw the end, nothing is left, it starts again.
+    let state = std::fs::read_to_string(world.ground.config.run_dir.join("units/i1/shim")).unwrap();
+    let shim: i32 = state.split(' ').next().unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("the second one is told", || world.fake.last(1).is_some_and(|r| r.restarts == 2)).await;
+    world.healthy(1).await;
+    world.end_runner().await;
+}

@@ -158,3 +158,84 @@ async fn a_fork_bomb_ends_and_leaves_nothing() {
     drop(sandbox);
     runner::leave_nothing(&ground.config).await.unwrap();
 }
+
+/// Each try prints its name and `refused` or `DONE`.
+const FORBIDDEN: &str = r#"
+import ctypes, os, socket, threading, subprocess
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *args):
+    ctypes.set_errno(0)
+    print(name, 'DONE' if libc.syscall(*args) >= 0 else 'refused', flush=True)
+def attempt(name, work):
+    try: work(); print(name, 'DONE', flush=True)
+    except OSError: print(name, 'refused', flush=True)
+call('unshare', 272, 0x10000000)
+call('unshare user and net', 272, 0x10000000 | 0x40000000)
+call('clone into a user namespace', 56, 0x10000000 | 17, 0, 0, 0, 0)
+call('clone3', 435, 0, 0)
+call('mount', 165, b'none', b'/tmp', b'tmpfs', 0, 0)
+call('open_tree', 428, -100, b'/', 0)
+call('ptrace', 101, 0, 0, 0, 0)
+call('keyctl', 250, 0, 0, 0)
+call('bpf', 321, 0, 0, 0)
+call('io_uring', 425, 1, 0)
+call('userfaultfd', 323, 0)
+call('perf', 298, 0, 0, -1, -1, 0)
+call('kexec', 246, 0, 0, 0, 0)
+attempt('vsock', lambda: socket.socket(40, socket.SOCK_STREAM))
+attempt('packet', lambda: socket.socket(17, socket.SOCK_RAW))
+attempt('netlink audit', lambda: socket.socket(16, socket.SOCK_RAW, 9))
+attempt('raw', lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
+attempt('setuid', lambda: os.setuid(0))
+attempt('write /usr', lambda: open('/usr/x', 'w'))
+attempt('write /etc', lambda: open('/etc/x', 'w'))
+attempt('write /proc/sys', lambda: open('/proc/sys/kernel/core_pattern', 'w'))
+attempt('sysrq', lambda: open('/proc/sysrq-trigger', 'w'))
+attempt('kernel memory', lambda: open('/proc/kcore', 'rb').read(1))
+attempt('a device', lambda: os.mknod('/tmp/d', 0o060600, os.makedev(254, 0)))
+attempt('the server\'s files', lambda: os.listdir('/sys/fs'))
+print('descriptors', sorted(int(f) for f in os.listdir('/proc/self/fd'))[:3], flush=True)
+t = threading.Thread(target=lambda: print('threads work', flush=True)); t.start(); t.join()
+print(subprocess.check_output(['id', '-u', '-n'], text=True).strip(), 'is who it is', flush=True)
+socket.socket(socket.AF_UNIX); socket.socket(socket.AF_INET); print('sockets work', flush=True)
+open('/tmp/x', 'w').write('x'); open('/dev/null', 'w').write('x'); open('/dev/stdout', 'w').write('stdout opens\n')
+"#;
+
+#[tokio::test]
+async fn a_sandbox_may_do_what_programs_need_and_nothing_else() {
+    let ground = Ground::new(&[]).await;
+    let slice = Slice::set_up(&ground.config).await.unwrap();
+    let spool = ground.spool("q1");
+    let mut spec = ground.spec("q1", "", &spool);
+    spec.program.args = ["python3", "-c", FORBIDDEN].map(str::to_owned).to_vec();
+    let sandbox = slice.start(spec).await.unwrap();
+    let exit = sandbox.wait().await;
+    let texts: Vec<String> = ground.lines(&spool).into_iter().map(|l| l.2).collect();
+    assert_eq!(exit.code, Some(0), "{texts:#?}");
+    assert_eq!(texts.iter().filter(|t| t.ends_with("refused")).count(), 25, "{texts:#?}");
+    assert!(!texts.iter().any(|t| t.ends_with("DONE")), "{texts:#?}");
+    for works in ["threads work", "app is who it is", "sockets work", "stdout opens"] {
+        assert!(texts.iter().any(|t| t == works), "{works}: {texts:#?}");
+    }
+    // The runtime gives its standard descriptors to the app: never the server's own device.
+    let null = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/dev/null").unwrap());
+    assert_eq!(null, 0);
+}
+
+#[tokio::test]
+async fn whoever_floods_its_log_is_told_what_was_dropped() {
+    let ground = Ground::new(&[]).await;
+    let slice = Slice::set_up(&ground.config).await.unwrap();
+    let spool = ground.spool("l1");
+    let sandbox = slice.start(ground.spec("l1", "seq 1 20000; sleep 0.2; echo last", &spool)).await.unwrap();
+    assert_eq!(sandbox.wait().await.code, Some(0));
+    let lines = ground.lines(&spool);
+    let dropped: u64 = lines
+        .iter()
+        .filter(|l| l.1 == 'b')
+        .filter_map(|l| l.2.strip_prefix("dropped ")?.split(' ').next()?.parse::<u64>().ok())
+        .sum();
+    let kept = lines.iter().filter(|l| l.1 == 'o').count() as u64;
+    assert_eq!((kept + dropped, dropped > 0), (20_001, true), "{kept} kept");
+    assert!(lines.iter().map(|l| l.0).eq(1..=lines.len() as u64));
+}
