@@ -1,0 +1,132 @@
+//! What the receiver asks of `commands`, and nothing more. The tests answer in its place.
+
+use std::net::IpAddr;
+
+use commands::{Actor, BranchMove, CommandError, Commands, DeployView, Kind, LogWhat, NewPush, PushTarget};
+use domain::wire::LogLine;
+use domain::{AppId, AppName};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::watch;
+
+/// Why a command was not carried out, in words for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct DeskError {
+    pub kind: Kind,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl From<CommandError> for DeskError {
+    fn from(error: CommandError) -> Self {
+        if error.kind() == Kind::Internal {
+            tracing::error!("a command failed: {}", chain(&error));
+        }
+        Self { kind: error.kind(), message: error.message(), hint: error.hint() }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+pub(crate) trait Desk: Clone + Send + Sync + 'static {
+    /// Whose key it is; `None` for a stranger's.
+    fn actor_by_key(
+        &self,
+        fingerprint: &str,
+        origin: IpAddr,
+    ) -> impl Future<Output = Result<Option<Actor>, DeskError>> + Send;
+
+    fn push_target(&self, actor: &Actor, app: &AppName) -> impl Future<Output = Result<PushTarget, DeskError>> + Send;
+
+    /// Its number within the app.
+    fn deploy_create(
+        &self,
+        actor: &Actor,
+        app: AppId,
+        push: NewPush,
+    ) -> impl Future<Output = Result<i64, DeskError>> + Send;
+
+    fn deploy(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        number: i64,
+    ) -> impl Future<Output = Result<DeployView, DeskError>> + Send;
+
+    /// Lines of a deploy after a cursor; with `follow` the stream does not end by itself.
+    fn deploy_log(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        number: i64,
+        after: u64,
+        follow: bool,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<LogLine, DeskError>>, DeskError>> + Send;
+
+    /// Ticks when something changed: look again.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    fn branch_moves(&self) -> impl Future<Output = Result<Vec<BranchMove>, DeskError>> + Send;
+
+    /// Ends the step: done, or failed with the reason. False: another attempt took over.
+    fn branch_moved(
+        &self,
+        which: &BranchMove,
+        outcome: Result<(), String>,
+    ) -> impl Future<Output = Result<bool, DeskError>> + Send;
+}
+
+/// More than one look asks for; the rest comes with the next.
+const LINES_MAX: usize = 10_000;
+
+impl Desk for Commands {
+    async fn actor_by_key(&self, fingerprint: &str, origin: IpAddr) -> Result<Option<Actor>, DeskError> {
+        Ok(Commands::actor_by_key(self, fingerprint, Some(origin)).await?)
+    }
+
+    async fn push_target(&self, actor: &Actor, app: &AppName) -> Result<PushTarget, DeskError> {
+        Ok(Commands::push_target(self, actor, app).await?)
+    }
+
+    async fn deploy_create(&self, actor: &Actor, app: AppId, push: NewPush) -> Result<i64, DeskError> {
+        Ok(Commands::deploy_create(self, actor, app, push).await?)
+    }
+
+    async fn deploy(&self, actor: &Actor, app: &AppName, number: i64) -> Result<DeployView, DeskError> {
+        Ok(Commands::deploy(self, actor, app, number).await?)
+    }
+
+    async fn deploy_log(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        number: i64,
+        after: u64,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<LogLine, DeskError>>, DeskError> {
+        let lines = self.log(actor, app, LogWhat::Deploy(number), Some(after), LINES_MAX, follow).await?;
+        Ok(lines.map_err(DeskError::from).boxed())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        Commands::changes(self)
+    }
+
+    async fn branch_moves(&self) -> Result<Vec<BranchMove>, DeskError> {
+        Ok(Commands::branch_moves(self).await?)
+    }
+
+    async fn branch_moved(&self, which: &BranchMove, outcome: Result<(), String>) -> Result<bool, DeskError> {
+        Ok(Commands::branch_moved(self, which.deploy, which.attempt, outcome).await?)
+    }
+}

@@ -1,0 +1,347 @@
+//! One push: what its refs become, the source into the object store, a deploy, its lines and its end.
+//!
+//! Once the deploy is asked for, it is carried by the coordinator: the hook may go away at any time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::{Actor, DeployView, NewPush, PushTarget};
+use domain::{CommitId, DeployState, Outcome, SourceHash, Step};
+use futures_util::stream::try_unfold;
+use objects::ObjectsError;
+
+use crate::Door;
+use crate::desk::{Desk, DeskError};
+use crate::hook::{FromHook, Hook, ToHook};
+use crate::words::{one_line, terminal};
+
+mod lines;
+
+use self::lines::Lines;
+
+/// A push that names more is no honest one.
+const REFS_MAX: usize = 1_000;
+/// Without a wake-up, a deploy's row is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// What the hook may be silent for while git packs a tree.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(120);
+
+#[derive(Debug, thiserror::Error)]
+enum PushError {
+    #[error("the pusher or its sandbox went away")]
+    Hook(#[from] io::Error),
+    #[error("the hook spoke out of turn")]
+    OutOfTurn,
+}
+
+/// A pushed ref: what becomes of it is said to git at the end.
+struct Pushed {
+    name: String,
+    old: Option<CommitId>,
+    new: Option<CommitId>,
+}
+
+/// The end of one push, as the pusher hears of it.
+enum End {
+    Taken,
+    /// The reason of git's `ng`.
+    Refused(String),
+}
+
+pub(crate) async fn serve<D: Desk>(door: Arc<Door<D>>, actor: Actor, target: PushTarget, mut hook: Hook) {
+    let push = Push { door: &door, actor: &actor, target: &target, began: Instant::now() };
+    let ended = tokio::select! {
+        ended = push.run(&mut hook) => ended,
+        () = door.stop.cancelled() => return,
+    };
+    if let Err(error) = ended {
+        // Also a client that was closed while it waited: the deploy goes on.
+        tracing::info!(app.name = %target.name, %error, "a push ended before its answer");
+    }
+}
+
+struct Push<'a, D> {
+    door: &'a Door<D>,
+    actor: &'a Actor,
+    target: &'a PushTarget,
+    began: Instant,
+}
+
+impl<D: Desk> Push<'_, D> {
+    async fn run(&self, hook: &mut Hook) -> Result<(), PushError> {
+        let refs = self.read_refs(hook).await?;
+        let mut answers = Vec::new();
+        for pushed in &refs {
+            let end = match self.refuse(pushed, &refs) {
+                Some(reason) => End::Refused(reason),
+                None => self.deploy(hook, pushed).await?,
+            };
+            answers.push((pushed.name.as_str(), end));
+        }
+        for (name, end) in answers {
+            match end {
+                End::Taken => hook.write(ToHook::Taken(name)).await?,
+                End::Refused(reason) => hook.write(ToHook::Refused(name, &one_line(&reason))).await?,
+            }
+        }
+        hook.write(ToHook::End).await?;
+        Ok(())
+    }
+
+    async fn read_refs(&self, hook: &mut Hook) -> Result<Vec<Pushed>, PushError> {
+        let mut refs = Vec::new();
+        loop {
+            match read(hook).await? {
+                FromHook::Ref(line) if refs.len() < REFS_MAX => refs.push(parse(&line).ok_or(PushError::OutOfTurn)?),
+                FromHook::RefsEnd => return Ok(refs),
+                _ => return Err(PushError::OutOfTurn),
+            }
+        }
+    }
+
+    /// Why a ref is not deployed.
+    fn refuse(&self, pushed: &Pushed, all: &[Pushed]) -> Option<String> {
+        let main = &self.target.deploy_branch;
+        let Some(branch) = pushed.name.strip_prefix("refs/heads/") else {
+            let what = if pushed.name.starts_with("refs/tags/") { "tags" } else { "such refs" };
+            return Some(format!("{what} are not kept here; push {main} to deploy"));
+        };
+        if branch != main {
+            let deploys_too = all.iter().any(|other| other.name.strip_prefix("refs/heads/") == Some(main));
+            return Some(if deploys_too {
+                format!("only {main} is deployed")
+            } else {
+                format!("only {main} is deployed; to deploy this: git push <remote> {branch}:{main}")
+            });
+        }
+        pushed.new.is_none().then(|| format!("{main} is what is deployed, it cannot be deleted"))
+    }
+
+    async fn deploy(&self, hook: &mut Hook, pushed: &Pushed) -> Result<End, PushError> {
+        let Some(commit) = &pushed.new else { return Ok(End::Refused("nothing to deploy".to_owned())) };
+        let app = &self.target.name;
+        hook.write(ToHook::Deploy(commit.as_str())).await?;
+        let (subject, source) = match self.take_source(hook).await? {
+            Ok(taken) => taken,
+            Err(reason) => return Ok(End::Refused(reason)),
+        };
+        let push = NewPush {
+            commit: commit.clone(),
+            subject,
+            branch: self.target.deploy_branch.clone(),
+            before: pushed.old.clone(),
+            source,
+        };
+        let number = match self.door.desk.deploy_create(self.actor, self.target.app, push).await {
+            Ok(number) => number,
+            Err(error) => {
+                say(hook, &format!("{app}: no deploy was made")).await?;
+                say_error(hook, &error.message, error.hint.as_deref()).await?;
+                return Ok(End::Refused(error.message));
+            }
+        };
+        tracing::info!(app.name = %app, deploy.number = number, "deploy {number} of {app} was pushed");
+        say(hook, &format!("Deploy {number} of {app}: commit {}", commit.short())).await?;
+        let wait = Duration::from_millis(self.door.config.limits.deploy_wait_ms);
+        match tokio::time::timeout(wait, self.follow(hook, number)).await {
+            Ok(end) => end,
+            Err(_) => {
+                let site = &self.door.config.commands.urls.site;
+                say(hook, &format!("Deploy {number} goes on without you: {site}/apps/{app}")).await?;
+                Ok(End::Refused(format!("deploy {number} is not finished yet")))
+            }
+        }
+    }
+
+    /// The commit's subject and the tar of its tree, by hash; or why it was not taken.
+    async fn take_source(&self, hook: &mut Hook) -> Result<Result<(String, SourceHash), String>, PushError> {
+        let subject = match read(hook).await? {
+            FromHook::Subject(subject) => subject,
+            FromHook::Failed(reason) => return Ok(Err(reason)),
+            _ => return Err(PushError::OutOfTurn),
+        };
+        let bytes_max = self.door.config.limits.source_bytes;
+        let tar = try_unfold(&mut *hook, |hook| async move {
+            match read(hook).await.map_err(|e| io::Error::other(e.to_string()))? {
+                FromHook::Tar(piece) => Ok(Some((piece, hook))),
+                FromHook::TarEnd => Ok(None),
+                FromHook::Failed(reason) => Err(io::Error::other(reason)),
+                _ => Err(io::Error::other("the hook spoke out of turn")),
+            }
+        });
+        match self.door.objects.put::<SourceHash, io::Error>(guard_type(tar), None, bytes_max).await {
+            Ok(stored) => Ok(Ok((subject, stored.hash))),
+            Err(error) => {
+                hook.stop_reading();
+                let (message, hint) = match &error {
+                    ObjectsError::TooBig { .. } => (
+                        format!("the commit's tree is larger than {} MiB", bytes_max >> 20),
+                        Some("leave out what the app does not need to run"),
+                    ),
+                    ObjectsError::Source { cause, .. } => (format!("the commit's tree did not arrive: {cause}"), None),
+                    other => (other.to_string(), other.hint()),
+                };
+                tracing::warn!(app.name = %self.target.name, error = %error, "a pushed tree was not stored");
+                say_error(hook, &message, hint).await?;
+                Ok(Err(message))
+            }
+        }
+    }
+
+    /// Prints a deploy's lines until it has ended and its branch was moved, or not.
+    async fn follow(&self, hook: &mut Hook, number: i64) -> Result<End, PushError> {
+        let (door, app) = (self.door, &self.target.name);
+        // Subscribe, then look.
+        let mut changes = door.desk.changes();
+        let mut lines = Lines::follow(&door.desk, self.actor, app, number);
+        let mut told: Option<DeployState> = None;
+        let mut away = false;
+        loop {
+            changes.mark_unchanged();
+            match door.desk.deploy(self.actor, app, number).await {
+                Ok(view) => {
+                    if let Some(end) = self.ended(&view) {
+                        for line in lines.rest(&door.desk, self.actor, app, number).await {
+                            say(hook, &line).await?;
+                        }
+                        return self.tell_end(hook, &view, end).await;
+                    }
+                    if told != Some(view.row.state) {
+                        told = Some(view.row.state);
+                        self.tell_state(hook, &view).await?;
+                    }
+                    away = false;
+                }
+                Err(error) if !away => {
+                    away = true;
+                    tracing::warn!(app.name = %app, deploy.number = number, %error, "cannot see how a deploy goes");
+                    say(hook, "Berth's database is away; the deploy goes on when it is back").await?;
+                }
+                Err(_) => {}
+            }
+            let look = tokio::time::sleep(LOOK_EVERY);
+            tokio::pin!(look);
+            loop {
+                tokio::select! {
+                    line = lines.next() => say(hook, &line).await?,
+                    changed = changes.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => { (&mut look).await; break }
+                    },
+                    () = &mut look => break,
+                }
+            }
+        }
+    }
+
+    async fn tell_state(&self, hook: &mut Hook, view: &DeployView) -> Result<(), PushError> {
+        let app = &self.target.name;
+        match view.row.state {
+            DeployState::Queued => {
+                let before = match view.row.number - 1 {
+                    0 => None,
+                    n => self.door.desk.deploy(self.actor, app, n).await.ok(),
+                };
+                if let Some(before) = before.filter(|before| !before.row.state.is_final()) {
+                    say(hook, &format!("Waiting: deploy {} of {app} is still under way", before.row.number)).await?;
+                }
+            }
+            DeployState::Starting => say(hook, "-----> Starting").await?,
+            DeployState::Switching => say(hook, "-----> Healthy, switching over").await?,
+            DeployState::Building | DeployState::Live | DeployState::Failed | DeployState::Canceled => {}
+        }
+        Ok(())
+    }
+
+    /// `None` while there is something to wait for.
+    fn ended(&self, view: &DeployView) -> Option<End> {
+        let number = view.row.number;
+        match view.row.state {
+            DeployState::Failed => Some(End::Refused(format!("deploy {number} failed"))),
+            DeployState::Canceled => Some(End::Refused(format!("deploy {number} was canceled"))),
+            DeployState::Live => {
+                let branch = view.steps.iter().find(|step| step.step == Step::Branch)?;
+                match branch.outcome? {
+                    Outcome::Done => Some(End::Taken),
+                    Outcome::Failed => {
+                        let branch_name = &self.target.deploy_branch;
+                        let why = branch.detail.clone();
+                        Some(End::Refused(
+                            why.unwrap_or_else(|| format!("{branch_name} {}", crate::branch::MOVED_MEANWHILE)),
+                        ))
+                    }
+                }
+            }
+            _ => None,
+        }
+    }
+
+    async fn tell_end(&self, hook: &mut Hook, view: &DeployView, end: End) -> Result<End, PushError> {
+        let (app, number) = (&self.target.name, view.row.number);
+        match view.row.state {
+            DeployState::Live => {
+                let seconds = self.began.elapsed().as_secs_f64();
+                say(hook, &format!("Deploy {number} live in {seconds:.1} s: {}", view.app_url)).await?;
+            }
+            state => {
+                let word = if state == DeployState::Canceled { "was canceled" } else { "failed" };
+                let serving = match view.serving {
+                    Some(release) => format!("; release {release} still serves"),
+                    None => String::new(),
+                };
+                say(hook, &format!("{app}: deploy {number} {word}{serving}")).await?;
+                if let Some(reason) = &view.row.reason {
+                    for line in reason.message.lines() {
+                        say(hook, &format!("  {line}")).await?;
+                    }
+                    if let Some(hint) = &reason.hint {
+                        say(hook, &format!("  hint: {hint}")).await?;
+                    }
+                }
+            }
+        }
+        Ok(end)
+    }
+}
+
+/// Pins down the stream's item, which type inference cannot see through `try_unfold`.
+fn guard_type<S: futures_util::Stream<Item = io::Result<Bytes>>>(stream: S) -> S {
+    stream
+}
+
+async fn read(hook: &mut Hook) -> io::Result<FromHook> {
+    tokio::time::timeout(HOOK_TIMEOUT, hook.read()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn say(hook: &mut Hook, line: &str) -> io::Result<()> {
+    hook.write(ToHook::Line(&terminal(line))).await
+}
+
+async fn say_error(hook: &mut Hook, message: &str, hint: Option<&str>) -> io::Result<()> {
+    say(hook, &format!("  {message}")).await?;
+    match hint {
+        Some(hint) => say(hook, &format!("  hint: {hint}")).await,
+        None => Ok(()),
+    }
+}
+
+/// `OLD NEW REF`; a hash of zeros is none.
+fn parse(line: &str) -> Option<Pushed> {
+    let mut words = line.splitn(3, ' ');
+    let mut commit = || {
+        let word = words.next()?;
+        let zeros = word.bytes().all(|b| b == b'0');
+        word.parse::<CommitId>().ok().map(|commit| (!zeros).then_some(commit))
+    };
+    let (old, new) = (commit()?, commit()?);
+    let name = words.next().filter(|name| name.starts_with("refs/"))?.to_owned();
+    Some(Pushed { name, old, new })
+}
+
+impl From<DeskError> for PushError {
+    fn from(error: DeskError) -> Self {
+        Self::Hook(io::Error::other(error))
+    }
+}

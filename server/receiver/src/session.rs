@@ -1,0 +1,293 @@
+//! One command on one channel: words, or git in a sandbox with the channel's bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use commands::{Actor, Kind};
+use domain::AppName;
+use domain::wire::{GitAsk, GitVerb, Uids};
+use russh::server::Msg;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio_util::sync::CancellationToken;
+
+use crate::Door;
+use crate::desk::Desk;
+use crate::hook::HookSocket;
+use crate::request::Request;
+use crate::runner::{GitRun, RunnerError};
+use crate::{push, words};
+
+/// SSH's "extended data" of standard error (RFC 4254 §5.2).
+const STDERR: u32 = 1;
+const FAILED: u32 = 1;
+/// As OpenSSH's own for what is not a command.
+const UNKNOWN: u32 = 127;
+/// For a client to take what was said, then the channel is closed.
+const WORDS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Left for what git wrote last, once it has ended.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) enum Ask {
+    Shell,
+    Exec(Request),
+}
+
+pub(crate) struct Session<D> {
+    pub door: Arc<Door<D>>,
+    pub actor: Actor,
+    pub channel: Channel<Msg>,
+    /// A terminal in raw mode needs carriage returns.
+    pub terminal: bool,
+    /// A checked `GIT_PROTOCOL`.
+    pub protocol: Option<String>,
+    pub cut: CancellationToken,
+}
+
+/// What is said, and how it ends.
+struct Words {
+    text: String,
+    error: bool,
+    code: u32,
+}
+
+impl Words {
+    fn failed(text: String) -> Self {
+        Self { text, error: true, code: FAILED }
+    }
+}
+
+pub(crate) async fn run<D: Desk>(session: Session<D>, ask: Ask) {
+    let cut = session.cut.clone();
+    tokio::select! {
+        () = cut.cancelled() => {}
+        () = session.run(ask) => {}
+    }
+}
+
+impl<D: Desk> Session<D> {
+    async fn run(self, ask: Ask) {
+        let urls = &self.door.config.commands.urls;
+        let words = match ask {
+            Ask::Shell => Words { text: words::greeting(urls), error: false, code: 0 },
+            Ask::Exec(Request::Help) => Words { text: words::help(urls), error: false, code: 0 },
+            Ask::Exec(Request::Unknown(command)) => {
+                Words { text: words::unknown(&command, urls), error: true, code: UNKNOWN }
+            }
+            Ask::Exec(Request::NoSuchApp(name)) => Words::failed(words::no_such_app(&name, urls)),
+            Ask::Exec(Request::ReceivePack(app)) => return self.git(app, GitVerb::ReceivePack).await,
+            Ask::Exec(Request::UploadPack(app)) => return self.git(app, GitVerb::UploadPack).await,
+        };
+        self.say(words).await;
+    }
+
+    async fn say(self, words: Words) {
+        let (mut read, write) = self.channel.split();
+        let text = if self.terminal { words.text.replace('\n', "\r\n") } else { words.text };
+        let say = async {
+            let text = Bytes::from(text);
+            let said =
+                if words.error { write.extended_data_bytes(STDERR, text).await } else { write.data_bytes(text).await };
+            said.is_ok() && end(&write, words.code).await
+        };
+        let heard = async {
+            tokio::select! {
+                _ = say => {}
+                () = gone(&mut read) => return,
+            }
+            // What the client still sends has nobody to read it; its close is waited for.
+            gone(&mut read).await;
+        };
+        let _ = tokio::time::timeout(WORDS_TIMEOUT, heard).await;
+    }
+
+    async fn git(self, app: AppName, verb: GitVerb) {
+        match self.start(&app, verb).await {
+            Err(words) => self.say(words).await,
+            Ok(started) => self.carry(started).await,
+        }
+    }
+
+    async fn start(&self, app: &AppName, verb: GitVerb) -> Result<Started, Words> {
+        let door = &self.door;
+        let urls = &door.config.commands.urls;
+        let target = door.desk.push_target(&self.actor, app).await.map_err(|error| match error.kind {
+            Kind::NotFound => Words::failed(words::no_such_app(app.as_str(), urls)),
+            _ => Words::failed(words::error(&error.message, error.hint.as_deref())),
+        })?;
+        let permit = Arc::clone(&door.git_sessions).try_acquire_owned().map_err(|_| {
+            Words::failed(words::error("too many pushes and fetches are under way", Some("try again in a minute")))
+        })?;
+        let defect = |what: String| {
+            tracing::error!(app.name = %app, "{what}");
+            Words::failed(words::error("git could not be started", Some("try again; if it stays so, ask the operator")))
+        };
+        let uids =
+            Uids::of(door.config.apps_uid_base, target.app).ok_or_else(|| defect("no UIDs are left".to_owned()))?;
+        let hook = match verb {
+            GitVerb::ReceivePack => {
+                let socket = HookSocket::bind(&door.config.hooks_dir);
+                Some(socket.map_err(|cause| defect(format!("could not bind a hook's socket: {cause}")))?)
+            }
+            _ => None,
+        };
+        let ask = GitAsk {
+            app: target.app,
+            uids,
+            verb,
+            protocol: self.protocol.clone(),
+            hook_socket: hook.as_ref().map(|hook| hook.path().display().to_string()),
+            time_ms: door.config.limits.connection_ms,
+        };
+        let (run, ends) = door.runner.start(ask).await.map_err(|error| match error {
+            RunnerError::Refused { reason } => Words::failed(words::error(&reason.message, reason.hint.as_deref())),
+            other => defect(format!("{other}: {:?}", std::error::Error::source(&other).map(ToString::to_string))),
+        })?;
+        let hook = hook.map(|socket| {
+            let (door, actor, uid) = (Arc::clone(door), self.actor.clone(), uids.app);
+            let ended = CancellationToken::new();
+            let over = ended.clone();
+            // On its own: a push that was taken in goes on to its deploy without its connection.
+            door.pushes.clone().spawn(async move {
+                let hook = tokio::select! {
+                    hook = socket.accept(uid) => hook,
+                    () = over.cancelled() => return,
+                };
+                match hook {
+                    // Once connected the path is not needed any more.
+                    Ok(hook) => {
+                        drop(socket);
+                        push::serve(door, actor, target, hook).await;
+                    }
+                    Err(cause) => tracing::warn!(error = %cause, "no hook could connect"),
+                }
+            });
+            ended.drop_guard()
+        });
+        Ok(Started { run, stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr, _hook: hook, _permit: permit })
+    }
+
+    /// Bytes both ways until git has ended and all it wrote was sent, or the client is gone.
+    async fn carry(self, started: Started) {
+        let Started { mut run, stdin, stdout, stderr, _hook, _permit } = started;
+        let limit = self.door.config.limits.push_bytes;
+        let (read, write) = self.channel.split();
+        let out = async {
+            let mut to_client = write.make_writer();
+            copy(stdout, &mut to_client).await
+        };
+        let err = async {
+            let mut to_client = write.make_writer_ext(Some(STDERR));
+            copy(stderr, &mut to_client).await
+        };
+        let git = async {
+            // git's end closes its pipes; what is in them is still sent, as fast as the client takes it.
+            let both = async { tokio::join!(out, err) };
+            tokio::pin!(both);
+            tokio::select! {
+                code = run.exited() => {
+                    let _ = tokio::time::timeout(DRAIN_TIMEOUT, both).await;
+                    code
+                }
+                _ = &mut both => run.exited().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = git => ended,
+            why = carry_in(read, stdin, limit) => match why {
+                Gone::Client => {
+                    tracing::debug!("a client went away during git");
+                    return;
+                }
+                Gone::TooMuch => {
+                    let text = format!("a push may send {} MiB at most", limit >> 20);
+                    let text = Bytes::from(words::error(&text, Some("remove large files from the history")));
+                    let _ = tokio::time::timeout(WORDS_TIMEOUT, async {
+                        let _ = write.extended_data_bytes(STDERR, text).await;
+                        end(&write, FAILED).await
+                    }).await;
+                    return;
+                }
+            },
+        };
+        let code = match ended {
+            Ok(code) => u32::try_from(code).unwrap_or(FAILED),
+            Err(error) => {
+                tracing::warn!(%error, "a git sandbox ended without an answer");
+                let text = words::error("git was ended by the server", Some("try again"));
+                let _ = tokio::time::timeout(WORDS_TIMEOUT, write.extended_data_bytes(STDERR, Bytes::from(text))).await;
+                FAILED
+            }
+        };
+        let _ = tokio::time::timeout(WORDS_TIMEOUT, end(&write, code)).await;
+    }
+}
+
+struct Started {
+    run: GitRun,
+    stdin: pipe::Sender,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+    /// Without its sandbox no hook will come.
+    _hook: Option<tokio_util::sync::DropGuard>,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+enum Gone {
+    Client,
+    TooMuch,
+}
+
+/// The client's bytes into git. Goes on after the client's end of input, until it is gone.
+async fn carry_in(mut read: ChannelReadHalf, stdin: pipe::Sender, limit: u64) -> Gone {
+    let mut stdin = Some(stdin);
+    let mut carried = 0u64;
+    loop {
+        match read.wait().await {
+            Some(ChannelMsg::Data { data }) => {
+                carried += data.len() as u64;
+                if carried > limit {
+                    return Gone::TooMuch;
+                }
+                // git may end before it has read all; its own words say why.
+                let closed = match &mut stdin {
+                    Some(to) => to.write_all(&data).await.is_err(),
+                    None => false,
+                };
+                if closed {
+                    stdin = None;
+                }
+            }
+            Some(ChannelMsg::Eof) => stdin = None,
+            Some(ChannelMsg::Close) | None => return Gone::Client,
+            Some(_) => {}
+        }
+    }
+}
+
+/// Until the client has closed the channel or is gone.
+async fn gone(read: &mut ChannelReadHalf) {
+    loop {
+        if let Some(ChannelMsg::Close) | None = read.wait().await {
+            return;
+        }
+    }
+}
+
+async fn copy(mut from: pipe::Receiver, to: &mut (impl AsyncWriteExt + Unpin)) -> std::io::Result<()> {
+    let mut piece = vec![0; 32 << 10];
+    loop {
+        let n = from.read(&mut piece).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        to.write_all(piece.get(..n).unwrap_or_default()).await?;
+    }
+}
+
+/// The order that OpenSSH uses: end of output, exit status, close.
+async fn end(write: &ChannelWriteHalf<Msg>, code: u32) -> bool {
+    write.eof().await.is_ok() && write.exit_status(code).await.is_ok() && write.close().await.is_ok()
+}
