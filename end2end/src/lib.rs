@@ -11,11 +11,32 @@
 //! let redis = harness::redis().await?;            // a server of its own
 //! ```
 //!
-//! Start reading at `keeper`: who ends what when a test is killed.
+//! Start reading at `keeper`: who ends what when a test is killed. A whole Berth is in `berth`, a person
+//! who uses it in `person` and `visitor`.
 
+mod berth;
+mod command;
+pub mod counters;
+mod json;
+#[cfg(feature = "servers")]
 mod keeper;
+mod left;
+mod person;
+#[cfg(feature = "servers")]
 mod postgres;
+#[cfg(feature = "servers")]
 mod redis;
+mod stop;
+mod visitor;
 
+pub use self::berth::Berth;
+pub use self::command::{read, run};
+pub use self::json::Json;
+pub use self::left::nothing_left;
+pub use self::person::Person;
+#[cfg(feature = "servers")]
 pub use self::postgres::{Postgres, empty, postgres};
+#[cfg(feature = "servers")]
 pub use self::redis::{Redis, redis};
+pub use self::stop::{asked_to_stop, listen_for_stop, wait};
+pub use self::visitor::{Answer, Visitor};

@@ -101,7 +101,7 @@ fn place(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The compiler's name for this repository's rooms: what cargo says of them.
-pub fn metadata() -> Result<crate::json::Json> {
+pub fn metadata() -> Result<harness::Json> {
     let said = read(cargo().args(["metadata", "--no-deps", "--format-version", "1", "--quiet"]))?;
-    crate::json::Json::parse(&said).context("could not read what cargo says of the workspace")
+    harness::Json::parse(&said).context("could not read what cargo says of the workspace")
 }

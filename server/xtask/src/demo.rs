@@ -1,21 +1,15 @@
 //! Starts Berth with two sample apps, as a person would: a user, a key, `git push`; then shows where they are.
 //! With `--check` each step is held against what it should be, and against the kernel's own counters.
 
-mod berth;
-mod check;
-mod left;
-mod person;
-
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use harness::{Berth, Person, Visitor, asked_to_stop, listen_for_stop, nothing_left, wait};
 
-use self::berth::Berth;
-use self::person::Person;
 use crate::build::{self, build};
-use crate::http::Visitor;
-use crate::install::For;
-use crate::work::{Work, asked_to_stop, clock, listen_for_stop};
+use crate::check;
+use crate::install::{For, uv_program};
+use crate::work::{Work, clock, root};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Check {
@@ -45,7 +39,7 @@ pub fn demo(check: Check) -> Result<()> {
 
     work.step("starting berth");
     let started = Instant::now();
-    let berth = Berth::start(&program)?;
+    let berth = Berth::start(&program, Some(&uv_program()), "demo")?;
     let start_up = started.elapsed();
     let done = shown(&mut work, &berth, check, start_up);
     if done.is_err() {
@@ -57,7 +51,7 @@ pub fn demo(check: Check) -> Result<()> {
     stopped?;
     if check == Check::Yes {
         work.step("looking for what was left behind");
-        left::nothing(slice, &data)?;
+        nothing_left(slice, &data)?;
         println!("{figures}");
     }
     Ok(())
@@ -67,7 +61,7 @@ pub fn demo(check: Check) -> Result<()> {
 fn shown(work: &mut Work, berth: &Berth, check: Check, start_up: Duration) -> Result<String> {
     work.step("making a user with an SSH key");
     let mut site = Visitor::new(&berth.site, berth.http);
-    let person = Person::new(berth)?;
+    let person = Person::new(berth, "demo")?;
     person.sign_in(&mut site)?;
     person.add_key(&mut site)?;
 
@@ -75,8 +69,9 @@ fn shown(work: &mut Work, berth: &Berth, check: Check, start_up: Duration) -> Re
     for sample in &SAMPLES {
         work.step(&format!("pushing the sample app {} ({})", sample.name, sample.folder));
         person.create(&mut site, sample.name)?;
+        person.prepare(sample.name, &root().join("end2end/apps").join(sample.folder))?;
         let pushed = Instant::now();
-        person.push(sample)?;
+        person.push(sample.name)?;
         let mut visitor = Visitor::new(&berth.app(sample.name), berth.http);
         wait(Duration::from_secs(20), || {
             let answer = visitor.get("/")?;
@@ -91,14 +86,14 @@ fn shown(work: &mut Work, berth: &Berth, check: Check, start_up: Duration) -> Re
 
     let ready = work.elapsed();
     if check == Check::No {
-        show(berth, ready)?;
+        show(berth, &person, ready)?;
         while !asked_to_stop() && berth.runs()? {
             std::thread::sleep(Duration::from_millis(100));
         }
         eprintln!("stopping");
         return Ok(String::new());
     }
-    let memory = check::memory_of_platform(berth.slice)?;
+    let memory = harness::counters::memory_of_platform(berth.slice)?;
     check::check(work, berth, &person, &mut site, REQUESTS)?;
     let mut figures =
         format!("clone to ready    {}\nstart-up          {:.2} s\n", clock(ready), start_up.as_secs_f64());
@@ -109,30 +104,13 @@ fn shown(work: &mut Work, berth: &Berth, check: Check, start_up: Duration) -> Re
     Ok(figures)
 }
 
-fn show(berth: &Berth, ready: Duration) -> Result<()> {
+fn show(berth: &Berth, person: &Person, ready: Duration) -> Result<()> {
     println!("\nBerth runs; this took {}.\n", clock(ready));
     for sample in &SAMPLES {
         println!("  {:<10} {}", sample.name, berth.app(sample.name));
     }
     println!("  {:<10} {}", "site", berth.site);
-    println!("  {:<10} {}  (works once)", "sign in", berth.sign_in_link(person::EMAIL)?);
+    println!("  {:<10} {}  (works once)", "sign in", berth.sign_in_link(&person.email())?);
     println!("\nCtrl-C ends it, and leaves nothing behind.");
     Ok(())
-}
-
-/// Asks until it holds; what was wrong last when it never did.
-pub fn wait(limit: Duration, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
-    let deadline = Instant::now() + limit;
-    loop {
-        match holds() {
-            Ok(()) => return Ok(()),
-            Err(cause) if Instant::now() > deadline => {
-                return Err(cause).with_context(|| format!("not within {limit:?}"));
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
-        }
-        if asked_to_stop() {
-            anyhow::bail!("stopped by a signal");
-        }
-    }
 }

@@ -1,12 +1,12 @@
+//! The project's own commands: `cargo xtask demo`, `test`, `build`, `tidy`, `sql`.
 //!
 //! Knows: which programs are needed, how the parts are built, in which order they are checked.
 //! Never: a heavy dependency (it must print at once), or a shell line. One file a verb.
 
 mod build;
+mod check;
 mod demo;
-mod http;
 mod install;
-mod json;
 mod sql;
 mod test;
 mod tidy;

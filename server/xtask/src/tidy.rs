@@ -50,7 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("bindgen", &[]),
-    ("xtask", &[]),
+    ("xtask", &["harness"]),
     ("harness", &[]),
 ];
 

@@ -1,11 +1,12 @@
 //! Steps with their number and the time since the start, and programs that are run in them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+pub use harness::{read, run};
 
 pub struct Work {
     started: Instant,
@@ -66,34 +67,6 @@ pub fn cargo() -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs it with its own output shown.
-pub fn run(command: &mut Command) -> Result<()> {
-    let named = named(command);
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("could not start {named}"))?;
-    if !status.success() {
-        bail!("{named} failed ({status})");
-    }
-    Ok(())
-}
-
-/// Runs it, and returns what it printed; shown only when it failed.
-pub fn read(command: &mut Command) -> Result<String> {
-    let named = named(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("could not start {named}"))?;
-    if !output.status.success() {
-        let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        bail!("{named} failed ({})\n{said}{complained}", output.status);
-    }
-    String::from_utf8(output.stdout).with_context(|| format!("{named} printed what is not UTF-8"))
-}
-
-fn named(command: &Command) -> String {
-    let mut words =
-        vec![Path::new(command.get_program()).file_name().unwrap_or(command.get_program()).to_string_lossy()];
-    words.extend(command.get_args().map(|arg| arg.to_string_lossy()));
-    format!("`{}`", words.join(" "))
-}
-
 pub fn need_linux() -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("Berth runs on Linux only: it needs its namespaces, cgroups and nftables");
@@ -111,36 +84,4 @@ pub fn need_root(what: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-static STOP: AtomicBool = AtomicBool::new(false);
-
-unsafe extern "C" {
-    fn signal(number: i32, handler: usize) -> usize;
-    fn kill(process: i32, number: i32) -> i32;
-}
-
-const SIGNALS: [i32; 3] = [1, 2, 15];
-const TERMINATE: i32 = 15;
-
-extern "C" fn note(_: i32) {
-    STOP.store(true, Ordering::Relaxed);
-}
-
-/// From now on Ctrl-C, SIGTERM and a closed terminal do not end this program: [`asked_to_stop`] tells of them.
-pub fn listen_for_stop() {
-    for number in SIGNALS {
-        // SAFETY: the handler only stores to an atomic.
-        unsafe { signal(number, note as *const () as usize) };
-    }
-}
-
-pub fn asked_to_stop() -> bool {
-    STOP.load(Ordering::Relaxed)
-}
-
-/// To a child that was not waited for yet, so the number is still its own.
-pub fn send_terminate(child: u32) {
-    // SAFETY: a system call on a process of ours.
-    unsafe { kill(child.cast_signed(), TERMINATE) };
 }

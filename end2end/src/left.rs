@@ -3,13 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::work::program;
-
-pub fn nothing(slice: u32, data: &Path) -> Result<()> {
+pub fn nothing_left(slice: u32, data: &Path) -> Result<()> {
     let mut left = Vec::new();
     let run = PathBuf::from(format!("/run/berth/{slice}.d"));
     for path in [data.to_owned(), run.clone(), PathBuf::from(format!("/run/berth/{slice}"))] {
@@ -42,7 +40,7 @@ pub fn nothing(slice: u32, data: &Path) -> Result<()> {
             left.push(format!("the control group {}", group.display()));
         }
     }
-    let tables = program("nft").args(["list", "tables"]).stdin(Stdio::null()).output()?;
+    let tables = Command::new("nft").args(["list", "tables"]).stdin(Stdio::null()).output()?;
     let table = format!("table inet berth-{slice}");
     if String::from_utf8_lossy(&tables.stdout).lines().any(|line| line == table) {
         left.push(format!("the nftables {table}"));

@@ -1,4 +1,4 @@
-//! The demo's user: signs in by a link, adds a key, pushes with the real git over the real OpenSSH.
+//! A user: signs in by a link, adds a key, pushes with the real git over the real OpenSSH.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Sample;
-use super::berth::Berth;
-use crate::http::Visitor;
-use crate::work::{program, read, root, run};
-
-pub const EMAIL: &str = "demo@localhost";
+use crate::berth::Berth;
+use crate::command::{read, run};
+use crate::visitor::Visitor;
 
 pub struct Person {
+    name: String,
     link: String,
     /// Keys, known hosts and repositories.
     home: PathBuf,
@@ -21,11 +19,12 @@ pub struct Person {
 }
 
 impl Person {
-    pub fn new(berth: &Berth) -> Result<Self> {
-        let home = berth.home().join("person");
+    pub fn new(berth: &Berth, name: &str) -> Result<Self> {
+        let home = berth.home().join(name);
         fs::create_dir(&home)?;
-        let link = berth.make_user(EMAIL, "Demo")?;
-        Ok(Self { link, home, ssh_port: berth.ssh.port() })
+        let email = format!("{name}@localhost");
+        let link = berth.make_user(&email, name)?;
+        Ok(Self { name: name.to_owned(), link, home, ssh_port: berth.ssh.port() })
     }
 
     pub fn sign_in(&self, site: &mut Visitor) -> Result<()> {
@@ -40,12 +39,16 @@ impl Person {
         Ok(())
     }
 
+    pub fn email(&self) -> String {
+        format!("{}@localhost", self.name)
+    }
+
     fn key(&self) -> PathBuf {
         self.home.join("key")
     }
 
     pub fn add_key(&self, site: &mut Visitor) -> Result<()> {
-        read(program("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"]).arg(self.key()))?;
+        read(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"]).arg(self.key()))?;
         let public = fs::read_to_string(self.home.join("key.pub"))?;
         let answer = site.post("/account/keys", &[("name", "demo"), ("key", public.trim())])?;
         ensure!(answer.status == 303, "adding a key answered {}: {}", answer.status, answer.body);
@@ -62,15 +65,18 @@ impl Person {
         self.home.join(app)
     }
 
-    /// Makes a repository of a sample, and pushes it.
-    pub fn push(&self, sample: &Sample) -> Result<()> {
-        let repository = self.repository(sample.name);
-        copy(&root().join("end2end/apps").join(sample.folder), &repository)?;
-        read(self.git(sample.name).args(["init", "-q", "-b", "main"]))?;
-        let url = format!("ssh://berth@localhost:{}/{}.git", self.ssh_port, sample.name);
-        read(self.git(sample.name).args(["remote", "add", "berth", &url]))?;
-        self.commit(sample.name, "First")?;
-        run(self.git(sample.name).args(["push", "berth", "main"]))
+    /// Makes a repository of a folder, with one commit and the app as its remote `berth`.
+    pub fn prepare(&self, app: &str, folder: &Path) -> Result<()> {
+        copy(folder, &self.repository(app))?;
+        read(self.git(app).args(["init", "-q", "-b", "main"]))?;
+        let url = format!("ssh://berth@localhost:{}/{app}.git", self.ssh_port);
+        read(self.git(app).args(["remote", "add", "berth", &url]))?;
+        self.commit(app, "First")
+    }
+
+    /// Pushes, with what git says shown.
+    pub fn push(&self, app: &str) -> Result<()> {
+        run(self.git(app).args(["push", "berth", "main"]))
     }
 
     pub fn commit(&self, app: &str, subject: &str) -> Result<()> {
@@ -80,14 +86,15 @@ impl Person {
 
     /// git as a person has it, told nothing by this user's own settings.
     pub fn git(&self, app: &str) -> Command {
-        let mut git = program("git");
+        let mut git = Command::new("git");
         git.current_dir(self.repository(app));
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("GIT_")) {
             git.env_remove(key);
         }
         git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
-        for (name, value) in [("NAME", "Demo"), ("EMAIL", EMAIL)] {
-            git.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
+        let email = self.email();
+        for (field, value) in [("NAME", &self.name), ("EMAIL", &email)] {
+            git.env(format!("GIT_AUTHOR_{field}"), value).env(format!("GIT_COMMITTER_{field}"), value);
         }
         let ssh = format!(
             "ssh -F /dev/null -i {} -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={}",

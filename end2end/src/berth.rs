@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::install::uv_program;
+use crate::command::read;
 use crate::json::Json;
-use crate::work::{program, read, send_terminate};
+use crate::stop::{asked_to_stop, send_terminate, wait};
+use crate::visitor::Visitor;
 
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
@@ -34,9 +35,10 @@ pub struct Berth {
 }
 
 impl Berth {
-    pub fn start(binary: &Path) -> Result<Self> {
+    /// Starts it on free ports; `name` tells its directory from others'.
+    pub fn start(binary: &Path, uv: Option<&Path>, name: &str) -> Result<Self> {
         // Not below the repository: its folders may be closed to Berth's own users.
-        let home = std::env::temp_dir().join(format!("berth-demo-{}", std::process::id()));
+        let home = std::env::temp_dir().join(format!("berth-{name}-{}", std::process::id()));
         fs::DirBuilder::new()
             .mode(0o711)
             .create(&home)
@@ -46,7 +48,9 @@ impl Berth {
         let log = File::create(home.join("log"))?;
         let mut up = Command::new(binary);
         up.args(["up", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--data"]).arg(&data);
-        up.arg("--uv").arg(uv_program());
+        if let Some(uv) = uv {
+            up.arg("--uv").arg(uv);
+        }
         up.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C is this program's to pass on, when the time has come.
         up.process_group(0);
@@ -81,7 +85,7 @@ impl Berth {
             }
             ensure!(self.runs()?, "berth up ended at its start");
             ensure!(Instant::now() < deadline, "berth up was not ready within {START_TIMEOUT:?}");
-            ensure!(!crate::work::asked_to_stop(), "stopped by a signal");
+            ensure!(!asked_to_stop(), "stopped by a signal");
             std::thread::sleep(Duration::from_millis(20));
         };
         let json = Json::parse(&text)?;
@@ -94,8 +98,8 @@ impl Berth {
         self.ssh = json.at("ssh").text().parse().context("addresses.json has no address for SSH")?;
         self.site = json.at("urls").at("site").text().to_owned();
         // The first page says that every role on its way runs.
-        let mut visitor = crate::http::Visitor::new(&self.site, self.http);
-        super::wait(START_TIMEOUT, || {
+        let mut visitor = Visitor::new(&self.site, self.http);
+        wait(START_TIMEOUT, || {
             let answer = visitor.get("/")?;
             ensure!(answer.status == 200, "the site answered {}", answer.status);
             Ok(())
@@ -123,14 +127,14 @@ impl Berth {
     }
 
     fn user(&self, words: &[&str]) -> Result<String> {
-        let mut command = program(&self.binary);
+        let mut command = Command::new(&self.binary);
         Ok(read(command.arg("user").args(words).arg("--data").arg(&self.data))?.trim().to_owned())
     }
 
     /// Asked as the database's owner, whom the kernel names: a program under its user.
     pub fn sql(&self, query: &str) -> Result<String> {
         let (uid, group) = (self.uid_first + 3, self.uid_first + 40);
-        let mut psql = program("setpriv");
+        let mut psql = Command::new("setpriv");
         psql.args([format!("--reuid={uid}"), format!("--regid={uid}"), format!("--groups={group}")]);
         psql.args(["--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "berth", "-d", "berth", "-h"]);
         psql.arg(format!("/run/berth/{}.d/pg", self.slice)).args(["-c", query]).current_dir("/");
@@ -148,6 +152,11 @@ impl Berth {
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         read().unwrap_or_default()
+    }
+
+    /// Its supervisor.
+    pub fn pid(&self) -> u32 {
+        self.child.borrow().id()
     }
 
     /// Ends it, and removes what it wrote.

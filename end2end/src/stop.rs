@@ -1,0 +1,55 @@
+//! Signals that end a program are noted instead, so that it can clean up, and are passed on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" {
+    fn signal(number: i32, handler: usize) -> usize;
+    fn kill(process: i32, number: i32) -> i32;
+}
+
+const SIGNALS: [i32; 3] = [1, 2, 15];
+const TERMINATE: i32 = 15;
+
+extern "C" fn note(_: i32) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+/// From now on Ctrl-C, SIGTERM and a closed terminal do not end this program: [`asked_to_stop`] tells of them.
+pub fn listen_for_stop() {
+    for number in SIGNALS {
+        // SAFETY: the handler only stores to an atomic.
+        unsafe { signal(number, note as *const () as usize) };
+    }
+}
+
+pub fn asked_to_stop() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// To a child that was not waited for yet, so the number is still its own.
+pub fn send_terminate(child: u32) {
+    // SAFETY: a system call on a process of ours.
+    unsafe { kill(child.cast_signed(), TERMINATE) };
+}
+
+/// Asks until it holds; what was wrong last when it never did.
+pub fn wait(limit: Duration, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match holds() {
+            Ok(()) => return Ok(()),
+            Err(cause) if Instant::now() > deadline => {
+                return Err(cause).with_context(|| format!("not within {limit:?}"));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+        if asked_to_stop() {
+            bail!("stopped by a signal");
+        }
+    }
+}
