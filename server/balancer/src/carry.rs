@@ -272,9 +272,10 @@ impl Carry<'_> {
                         return Poll::Ready(self.fail(Failure::Garbled(why)));
                     }
                 }
-                Poll::Ready(Ok(0) | Err(_)) => match &mut self.way.answer {
+                Poll::Ready(ended) => match &mut self.way.answer {
                     Some(answer) => {
-                        if answer.decoder.finish().is_err() {
+                        // A reset is not an end, not even of a body that ends with its connection.
+                        if ended.is_err() || answer.decoder.finish().is_err() {
                             return Poll::Ready(self.fail(Failure::Garbled("it broke off")));
                         }
                     }

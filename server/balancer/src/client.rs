@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use domain::InstanceId;
 use domain::wire::RouteState;
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -279,6 +281,7 @@ impl Client {
                     if let (Some(app), Some(open)) = (app, &open) {
                         self.blame(app, open, "it broke off");
                     }
+                    reset(&self.io);
                     return None;
                 }
                 End::Failed(Failure::Died { nothing_sent }) => {
@@ -360,14 +363,8 @@ impl Client {
     /// Takes an instance that takes no connection out of the choice for a while.
     fn refused(&self, app: &App, open: Option<&Open>, cause: &io::Error) {
         // What is short here is not the instance's fault.
-        let ours = [
-            libc_errno::EMFILE,
-            libc_errno::ENFILE,
-            libc_errno::ENOBUFS,
-            libc_errno::ENOMEM,
-            libc_errno::EADDRNOTAVAIL,
-        ];
-        if cause.raw_os_error().is_some_and(|code| ours.contains(&code)) {
+        let ours = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
+        if cause.raw_os_error().is_some_and(|code| ours.contains(&Errno::from_raw(code))) {
             self.worker.say(|| warn!(%cause, "no connection could be made"));
             return;
         }
@@ -488,20 +485,17 @@ impl Client {
     }
 }
 
+/// What the client has is not the whole: its end must not look like one.
+fn reset(io: &TcpStream) {
+    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    // Where it cannot be set, the connection ends all the same.
+    let _ = setsockopt(io, sockopt::Linger, &at_once);
+}
+
 fn hex(id: u128) -> [u8; 32] {
     let mut out = [0; 32];
     for (i, digit) in out.iter_mut().enumerate() {
         *digit = b"0123456789abcdef"[(id >> (124 - 4 * i) & 15) as usize];
     }
     out
-}
-
-/// System errors that say that something is short on this side.
-mod libc_errno {
-    use nix::errno::Errno;
-    pub const EMFILE: i32 = Errno::EMFILE as i32;
-    pub const ENFILE: i32 = Errno::ENFILE as i32;
-    pub const ENOBUFS: i32 = Errno::ENOBUFS as i32;
-    pub const ENOMEM: i32 = Errno::ENOMEM as i32;
-    pub const EADDRNOTAVAIL: i32 = Errno::EADDRNOTAVAIL as i32;
 }

@@ -103,6 +103,8 @@ struct Inner {
     confirmed: Duration,
     touched: Duration,
     dropped: bool,
+    /// Said once.
+    refused: Option<Seen>,
 }
 
 impl State {
@@ -116,6 +118,7 @@ impl State {
             confirmed,
             touched: confirmed,
             dropped: age.is_some_and(|age| age > UNCONFIRMED_MAX),
+            refused: None,
         };
         Self { inner: Mutex::new(inner) }
     }
@@ -282,7 +285,11 @@ async fn take(shared: &Arc<Shared>, state: &State, meters: &Arc<Mutex<Meters>>, 
         Ok(None) if !dropped => return Ok(()),
         Ok(_) => {}
         Err(cause) => {
-            error!(routes = ?routes.seen, in_use = ?seen, %cause, "routes were refused; the last good ones stay in use");
+            let mut inner = state.inner();
+            if inner.refused.as_ref() != Some(&routes.seen) {
+                error!(routes = ?routes.seen, in_use = ?seen, %cause, "routes were refused; the last good ones stay in use");
+                inner.refused = Some(routes.seen);
+            }
             return Err(());
         }
     }

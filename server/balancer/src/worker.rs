@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::client::Client;
 use crate::pool::Pool;
@@ -195,7 +195,9 @@ async fn work(number: usize, shared: Arc<Shared>, listeners: Vec<StdListener>, s
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(_) = clients.join_next() => {}
+            Some(ended) = clients.join_next() => if let Err(cause) = ended {
+                error!(%cause, "a connection's task failed");
+            },
             () = sleep(SHORT), if full => {}
             accepted = accept(&listeners), if !full => match accepted {
                 Ok((io, address)) => {
@@ -231,9 +233,8 @@ async fn drained(clients: &mut JoinSet<()>) {
 }
 
 fn is_short(cause: &io::Error) -> bool {
-    [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM]
-        .iter()
-        .any(|errno| cause.raw_os_error() == Some(*errno as i32))
+    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    cause.raw_os_error().is_some_and(|code| short.contains(&Errno::from_raw(code)))
 }
 
 async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {

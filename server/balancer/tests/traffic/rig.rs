@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -53,6 +54,16 @@ pub fn read_head(io: &mut impl Read) -> Option<(String, Vec<u8>)> {
             _ => return None,
         }
     }
+}
+
+/// Breaks a connection off, whoever else has a copy of it.
+pub fn reset(io: &TcpStream) -> io::Result<()> {
+    // What was written has to arrive first: a reset may overtake nothing, but it may be read first.
+    std::thread::sleep(Duration::from_millis(50));
+    let nowhere = nix::libc::sockaddr { sa_family: nix::libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    // SAFETY: the address is a valid one of its stated size; this disconnects the socket (connect(2)).
+    let done = unsafe { nix::libc::connect(io.as_raw_fd(), &nowhere, size_of_val(&nowhere) as u32) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 // ---- an app ---------------------------------------------------------------------------------
@@ -243,6 +254,21 @@ impl Client {
     pub fn rest(&mut self) -> String {
         while self.fill() > 0 {}
         String::from_utf8(std::mem::take(&mut self.held)).unwrap()
+    }
+
+    /// All that comes until the connection is reset; its orderly end is a failure.
+    pub fn until_it_breaks(&mut self) -> String {
+        let mut part = [0; 4096];
+        loop {
+            match self.io.read(&mut part) {
+                Ok(0) => panic!("it ended as if it were whole: {:?}", String::from_utf8_lossy(&self.held)),
+                Ok(n) => self.held.extend_from_slice(&part[..n]),
+                Err(e) => {
+                    assert_eq!(e.kind(), io::ErrorKind::ConnectionReset);
+                    return String::from_utf8(std::mem::take(&mut self.held)).unwrap();
+                }
+            }
+        }
     }
 
     pub fn is_closed(&mut self) -> bool {
