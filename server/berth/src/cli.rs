@@ -56,6 +56,10 @@ pub struct Up {
     #[arg(long, env = "BERTH_APPS_DOMAIN", default_value = "localhost")]
     pub apps_domain: Hostname,
 
+    /// Who may make an account on the site [default: anybody when --http is a loopback address, else nobody].
+    #[arg(long, env = "BERTH_SIGN_UP")]
+    pub sign_up: Option<SignUp>,
+
     /// The UIDs that this installation may use, FIRST-LAST [default: 65,536 of its slice's own].
     #[arg(long, env = "BERTH_UID_RANGE")]
     pub uid_range: Option<crate::slice::UidRange>,
@@ -75,6 +79,13 @@ pub struct Up {
     /// What is logged: `info`, `debug`, or as `tracing` filters are written.
     #[arg(long, env = "BERTH_LOG", default_value = "info")]
     pub log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SignUp {
+    Open,
+    /// Users are made by `berth user create`.
+    Closed,
 }
 
 #[derive(Args, Clone, Debug)]

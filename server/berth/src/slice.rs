@@ -81,7 +81,6 @@ pub enum User {
     Control = 6,
     Logs = 7,
     Balancer = 8,
-    Squash = 9,
     Probe = 10,
     // Groups: each lets a socket's clients in.
     ToPostgres = 40,

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::child::{Identity, Spec};
-use crate::cli::Up;
+use crate::cli::{SignUp, Up};
+use crate::embedded;
 use crate::engines::{Postgres, Redis, RedisUser};
 use crate::slice::{Slice, User, directory};
 use crate::up::{Addresses, UpError, tcp_listener, unix_listener};
@@ -27,6 +28,16 @@ type Boxed = Box<dyn Error + Send + Sync>;
 /// Made at the first start, without a password: signs in by the link that is printed once, or by a later
 /// `berth user link`.
 const FIRST_OPERATOR: &str = "operator@localhost";
+
+/// Of this server in the fleet.
+const SERVER_NAME: &str = "main";
+
+/// Two engines in one process.
+#[derive(Serialize, Deserialize)]
+struct Control {
+    coordinator: coordinator::Config,
+    stats: stats::Config,
+}
 
 /// 32 random bytes.
 fn secret() -> Secret<String> {
@@ -109,6 +120,22 @@ impl<'a> World<'a> {
             Role::Runner => (None, &self.secrets.runner),
         };
         Caller { role, uid: user.map_or(0, |user| self.slice.uid(user)), token: secrets.token.clone() }
+    }
+
+    fn objects(&self) -> PathBuf {
+        self.data.join("objects")
+    }
+
+    fn hooks(&self) -> PathBuf {
+        hooks_of(self.slice.n)
+    }
+
+    fn commands(&self, listeners: &Listeners, role: &str, secrets: &RoleSecrets) -> commands::Config {
+        commands::Config {
+            database_url: self.postgres.url(role, &secrets.database),
+            logs: Some((self.socket("logs.sock"), secrets.token.clone())),
+            urls: listeners.urls(self.settings),
+        }
     }
 
     fn socket(&self, name: &str) -> PathBuf {
@@ -205,12 +232,81 @@ pub fn roles(world: &World<'_>, listeners: &Listeners) -> Result<(Vec<(Spec, Str
         supervisor: std::process::id(),
     };
     let at = |name: &str| world.socket(name).display().to_string();
+    objects(world)?;
     let specs = vec![
         (logs(world, listeners)?, at("logs.sock")),
+        (control(world, listeners)?, at("coordinator.sock")),
         (runner(world, listeners)?, at("runner.sock")),
+        (web(world, listeners)?, at("web.sock")),
+        (receiver(world, listeners)?, format!("ssh://{}", listeners.ssh.1)),
         (balancer(world, listeners)?, format!("http://{}", listeners.http.1)),
     ];
     Ok((specs, addresses))
+}
+
+/// The object store's folder: receiver writes sources, which control reads; control writes images.
+fn objects(world: &World<'_>) -> Result<(), UpError> {
+    let (dir, control) = (world.objects(), world.slice.uid(User::Control));
+    directory(&dir, 0o711, 0, 0)?;
+    // Set-group-id: what receiver writes is control's to read.
+    directory(&dir.join("sources"), 0o2750, world.slice.uid(User::Receiver), control)?;
+    directory(&dir.join("images"), 0o700, control, control)?;
+    Ok(())
+}
+
+fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
+    let user = world.user(User::Control, &[User::ToPostgres, User::ToRedis, User::ToLogs]);
+    let database_url = world.postgres.url("berth_control", &world.secrets.control.database);
+    let redis_url = world.redis.url(&world.secrets.redis[2]);
+    let config = Control {
+        coordinator: coordinator::Config {
+            database_url: database_url.clone(),
+            redis_url: redis_url.clone(),
+            objects_dir: world.objects(),
+            apps_uid_base: world.slice.apps_uid_base(),
+            subnet: world.slice.subnet,
+            server_name: SERVER_NAME.to_owned(),
+            callers: [Role::Runner, Role::Balancer].map(|role| world.caller(role)).into(),
+        },
+        stats: stats::Config { database_url, redis_url },
+    };
+    spec("control", user, &config, vec![listeners.coordinator.clone()])
+}
+
+fn receiver(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
+    let user = world.user(User::Receiver, &[User::ToPostgres, User::ToRedis, User::ToLogs, User::ToRunner]);
+    let dir = world.data.join("receiver");
+    directory(&dir, 0o700, user.uid, user.gid)?;
+    directory(&world.hooks(), 0o711, user.uid, user.gid)?;
+    let config = receiver::Config {
+        dir,
+        hooks_dir: world.hooks(),
+        objects_dir: world.objects(),
+        runner_socket: world.socket("runner.sock"),
+        runner_token: world.secrets.receiver.token.clone(),
+        apps_uid_base: world.slice.apps_uid_base(),
+        commands: world.commands(listeners, "berth_receiver", &world.secrets.receiver),
+        limits: receiver::Limits::default(),
+    };
+    spec("receiver", user, &config, vec![listeners.ssh.0.clone()])
+}
+
+fn web(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
+    let user = world.user(User::Web, &[User::ToPostgres, User::ToRedis, User::ToLogs]);
+    let sign_up = match world.settings.sign_up {
+        Some(SignUp::Open) => web::SignUp::Open,
+        Some(SignUp::Closed) => web::SignUp::Closed,
+        None if world.settings.http.ip().is_loopback() => web::SignUp::Open,
+        None => web::SignUp::Closed,
+    };
+    let config = web::Config {
+        commands: world.commands(listeners, "berth_web", &world.secrets.web),
+        redis_url: world.redis.url(&world.secrets.redis[0]),
+        hosts: vec![world.settings.site_host.clone()],
+        peers: vec![world.slice.uid(User::Balancer), 0],
+        sign_up,
+    };
+    spec("web", user, &config, vec![listeners.web.clone()])
 }
 
 fn logs(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
@@ -282,15 +378,24 @@ pub fn runner_of(n: u32, data: &Path) -> runner::Config {
         log_rate: runner::LogRate::default(),
         tools_dir: data.join("tools"),
         build_env: BTreeMap::new(),
-        git: runner::GitConfig {
-            repos_dir: data.join("repos"),
-            hooks_dir: run.join("hooks"),
-            receiver_uid: 0,
-            receiver_token: Secret::new(String::new()),
-            apps_uid_base: 0,
-            push_bytes_max: 1 << 30,
-        },
+        git: git_of(n, data),
     }
+}
+
+fn git_of(n: u32, data: &Path) -> runner::GitConfig {
+    runner::GitConfig {
+        repos_dir: data.join("repos"),
+        hooks_dir: hooks_of(n),
+        receiver_uid: 0,
+        receiver_token: Secret::new(String::new()),
+        apps_uid_base: 0,
+        push_bytes_max: receiver::Limits::default().push_bytes,
+    }
+}
+
+/// The receiver's sockets that are bound into git sandboxes.
+fn hooks_of(n: u32) -> PathBuf {
+    Slice::run_of(n).join("hooks")
 }
 
 /// The operator's package settings, which builds use too.
@@ -339,10 +444,44 @@ pub async fn run(
         "migrate" => migrate_now(read(config)?).await?,
         "logs" => logs::run(read(config)?, socket()?.into(), stop).await?,
         "balancer" => balancer::run(read(config)?, vec![socket()?.into()], stop).await?,
+        "control" => {
+            let config: Control = read(config)?;
+            let ending = stop.child_token();
+            let coordinator = coordinator::run(config.coordinator, socket()?.into(), ending.clone());
+            let stats = stats::run(config.stats, ending.clone());
+            let (coordinator, stats) = tokio::join!(ended(coordinator, &ending), ended(stats, &ending));
+            coordinator?;
+            stats?;
+        }
+        "receiver" => receiver::run(read(config)?, vec![socket()?.into()], stop).await?,
+        "web" => web::run(read(config)?, socket()?.into(), assets(), stop).await?,
         "runner" => runner::run(read(config)?, socket()?.into(), stop).await?,
         _ => return Err(format!("there is no role {role}").into()),
     }
     Ok(())
+}
+
+/// When one engine ends, the other is told to: its process starts both again.
+async fn ended<T>(engine: impl Future<Output = T>, both: &CancellationToken) -> T {
+    let done = engine.await;
+    both.cancel();
+    done
+}
+
+fn assets() -> Vec<web::Asset> {
+    let kind = |name: &str| match name.rsplit('.').next() {
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("wasm") => "application/wasm",
+        _ => "application/octet-stream",
+    };
+    let asset = |(name, bytes): &(&str, &'static [u8])| web::Asset {
+        path: (*name).to_owned(),
+        content_type: kind(name).to_owned(),
+        bytes,
+    };
+    embedded::SITE.iter().map(asset).collect()
 }
 
 /// Prints the link by which the operator signs in for the first time.
