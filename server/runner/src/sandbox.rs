@@ -297,6 +297,7 @@ impl Slice {
             format!("runtime={}", inner.runtime.display()),
             format!("root={}", inner.run_dir.join("runtime").display()),
             format!("id={}", spec.unit),
+            format!("uid={}", spec.uids.app),
             format!("stop_ms={}", spec.stop_timeout.as_millis()),
             format!("cpu={}", files.cpu.display()),
             format!("cpu_unit={}", files.cpu_unit),

@@ -1,5 +1,7 @@
 //! Sandboxes against the real runtime, kernel and nftables. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers")]
+
 mod common;
 
 use std::io::Write as _;
@@ -9,24 +11,36 @@ use std::time::Duration;
 use common::{Ground, until};
 use runner::{Bind, Kind, Output, Slice, Tie};
 
+/// Whichever runtimes this server has: crun first, runc as the fallback.
+fn runtimes() -> Vec<&'static str> {
+    ["/usr/bin/crun", "/usr/sbin/runc", "/usr/bin/runc"]
+        .into_iter()
+        .filter(|r| std::path::Path::new(r).exists())
+        .collect()
+}
+
 #[tokio::test]
 async fn a_sandbox_runs_prints_ends_and_leaves_nothing() {
-    let ground = Ground::new(&[]).await;
-    let slice = Slice::set_up(&ground.config).await.unwrap();
-    let spool = ground.spool("s1");
-    let spec = ground.spec("s1", "echo out; echo err >&2; id -u; cat /proc/self/status | grep CapEff; exit 3", &spool);
-    let sandbox = slice.start(spec).await.unwrap();
-    let exit = sandbox.wait().await;
-    assert_eq!((exit.code, exit.signal, exit.oom), (Some(3), None, false));
-    let lines = ground.lines(&spool);
-    let texts: Vec<&str> = lines.iter().map(|l| l.2.as_str()).collect();
-    assert!(texts.contains(&"out") && texts.contains(&"err") && texts.contains(&"1000"), "{texts:?}");
-    assert!(texts.contains(&"CapEff:\t0000000000000000"), "{texts:?}");
-    assert!(exit.cpu_micros.unwrap() > 0);
-    slice.clear("s1", None).await.unwrap();
-    assert!(slice.cpu_micros("s1").unwrap() >= exit.cpu_micros.unwrap());
-    slice.remove_unit("s1").unwrap();
-    assert_eq!(slice.units(), Vec::<String>::new());
+    for runtime in runtimes() {
+        eprintln!("with {runtime}");
+        let mut ground = Ground::new(&[]).await;
+        ground.config.runtime = Some(runtime.into());
+        let slice = Slice::set_up(&ground.config).await.unwrap();
+        let spool = ground.spool("s1");
+        let script = "echo out; echo err >&2; id -u; cat /proc/self/status | grep CapEff; exit 3";
+        let sandbox = slice.start(ground.spec("s1", script, &spool)).await.unwrap();
+        let exit = sandbox.wait().await;
+        assert_eq!((exit.code, exit.signal, exit.oom), (Some(3), None, false));
+        let lines = ground.lines(&spool);
+        let texts: Vec<&str> = lines.iter().map(|l| l.2.as_str()).collect();
+        assert!(texts.contains(&"out") && texts.contains(&"err") && texts.contains(&"1000"), "{texts:?}");
+        assert!(texts.contains(&"CapEff:\t0000000000000000"), "{texts:?}");
+        assert!(exit.cpu_micros.unwrap() > 0);
+        slice.clear("s1", None).await.unwrap();
+        assert!(slice.cpu_micros("s1").unwrap() >= exit.cpu_micros.unwrap());
+        slice.remove_unit("s1").unwrap();
+        assert_eq!(slice.units(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]
@@ -203,7 +217,15 @@ open('/tmp/x', 'w').write('x'); open('/dev/null', 'w').write('x'); open('/dev/st
 
 #[tokio::test]
 async fn a_sandbox_may_do_what_programs_need_and_nothing_else() {
-    let ground = Ground::new(&[]).await;
+    for runtime in runtimes() {
+        only_what_programs_need(runtime).await;
+    }
+}
+
+async fn only_what_programs_need(runtime: &str) {
+    eprintln!("with {runtime}");
+    let mut ground = Ground::new(&[]).await;
+    ground.config.runtime = Some(runtime.into());
     let slice = Slice::set_up(&ground.config).await.unwrap();
     let spool = ground.spool("q1");
     let mut spec = ground.spec("q1", "", &spool);

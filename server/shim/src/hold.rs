@@ -130,6 +130,8 @@ fn hold(settings: &Settings) -> Result<(), String> {
         for (n, kind) in [(1, 'o'), (2, 'e')] {
             let (ours, end) = sys::pipe().map_err(text("no pipe"))?;
             sys::set_nonblocking(ours.as_raw_fd()).map_err(text("no pipe"))?;
+            // Not every runtime does it.
+            sys::give(end.as_raw_fd(), settings.number("uid")? as u32).map_err(text("no pipe"))?;
             stdio[n] = end.as_raw_fd();
             theirs.push(end);
             outputs.push(Output { fd: ours, kind, splitter: Splitter::default(), is_open: true });

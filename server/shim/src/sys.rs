@@ -26,6 +26,12 @@ pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
     }
 }
 
+/// Makes a descriptor's file the app's: what it may open again as `/dev/stdout`.
+pub fn give(fd: RawFd, uid: u32) -> io::Result<()> {
+    // SAFETY: no memory is touched.
+    unsafe { check(libc::fchown(fd, uid, uid)).map(drop) }
+}
+
 pub fn set_cloexec(fd: RawFd) -> io::Result<()> {
     // SAFETY: as above.
     unsafe { check(libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC)).map(drop) }
