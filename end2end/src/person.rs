@@ -34,8 +34,8 @@ impl Person {
         ensure!(page.status == 200, "the sign-in link answered {}", page.status);
         let answer = site.post(&path, &[])?;
         ensure!(answer.status == 303, "signing in by the link answered {}", answer.status);
-        let apps = site.get("/apps")?;
-        ensure!(apps.status == 200, "after signing in /apps answered {}", apps.status);
+        let account = site.get("/account")?;
+        ensure!(account.status == 200, "after signing in /account answered {}", account.status);
         Ok(())
     }
 

@@ -194,10 +194,12 @@ fn become_user(user: &Identity) -> io::Result<()> {
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut files))?;
         files.rlim_cur = files.rlim_max;
         check(libc::setrlimit(libc::RLIMIT_NOFILE, &files))?;
-        libc::umask(0o027);
         if user.is_root() {
+            // What the runner lays under sandboxes is for other users to read.
+            libc::umask(0o022);
             return Ok(());
         }
+        libc::umask(0o027);
         for capability in 0..64 {
             // Fails for numbers that this kernel does not know.
             libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
