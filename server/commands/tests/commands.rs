@@ -1,0 +1,296 @@
+//! Every command against a real PostgreSQL, under the database role of its door.
+
+use std::time::Duration;
+
+use commands::{Actor, AppHealth, CommandError, Commands, Config, Door, Kind, LogWhat, NewPush, SignUp, Urls};
+use domain::{AppName, DeployState, Email, KeyId, Secret, UserId};
+
+const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti ada@laptop";
+
+struct Doors {
+    _postgres: harness::Postgres,
+    web: Commands,
+    receiver: Commands,
+    shell: Commands,
+}
+
+async fn doors() -> Doors {
+    let postgres = harness::postgres().await.unwrap();
+    let open = |url: String| async move {
+        let urls = Urls {
+            site: "http://localhost:8080".into(),
+            apps_domain: "localhost".into(),
+            apps_scheme: "http".into(),
+            apps_port: Some(8080),
+            ssh: "berth@localhost:2222".into(),
+        };
+        Commands::connect(Config { database_url: Secret::new(url), logs: None, urls }).await.unwrap()
+    };
+    Doors {
+        web: open(postgres.url_as("berth_web")).await,
+        receiver: open(postgres.url_as("berth_receiver")).await,
+        shell: open(postgres.url().to_owned()).await,
+        _postgres: postgres,
+    }
+}
+
+fn password(text: &str) -> Secret<String> {
+    Secret::new(text.to_owned())
+}
+
+const GOOD: &str = "correct horse battery";
+
+async fn signed_up(doors: &Doors, email: &str) -> Actor {
+    let new = SignUp { name: "Ada".into(), email: email.into(), password: password(GOOD) };
+    doors.web.sign_up(new, None).await.unwrap();
+    let user = doors.web.sign_in(email, &password(GOOD)).await.unwrap();
+    actor(doors, user).await
+}
+
+async fn actor(doors: &Doors, user: UserId) -> Actor {
+    let customer = doors.web.user(user).await.unwrap().customer;
+    Actor { user, customer, door: Door::Page, origin: Some("127.0.0.1".parse().unwrap()) }
+}
+
+fn name(text: &str) -> AppName {
+    text.parse().unwrap()
+}
+
+fn push(n: u8) -> NewPush {
+    NewPush {
+        commit: format!("{n:040x}").parse().unwrap(),
+        subject: "Say \x1b[31mhello\nworld".into(),
+        branch: "main".into(),
+        before: None,
+        source: format!("{n:064x}").parse().unwrap(),
+    }
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T, CommandError>, kind: Kind) -> CommandError {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    error
+}
+
+#[tokio::test]
+async fn a_new_user_signs_up_and_in_and_owns_a_customer() {
+    let doors = doors().await;
+    let ada = signed_up(&doors, "Ada@Example.com").await;
+    let view = doors.web.user(ada.user).await.unwrap();
+    assert_eq!(
+        (view.name.as_str(), view.customer_name.as_str(), view.email.as_str()),
+        ("Ada", "Ada", "Ada@example.com")
+    );
+    assert!(view.has_password && !view.operator);
+    // The address's case is no other user.
+    doors.web.sign_in("ADA@example.com", &password(GOOD)).await.unwrap();
+    refused(doors.web.sign_in("ada@example.com", &password("wrong horse battery")).await, Kind::Unauthenticated);
+    refused(doors.web.sign_in("eve@example.com", &password(GOOD)).await, Kind::Unauthenticated);
+    refused(doors.web.sign_in("not an address", &password(GOOD)).await, Kind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn signing_up_with_a_known_address_answers_the_same_and_changes_nothing() {
+    let doors = doors().await;
+    let ada = signed_up(&doors, "ada@example.com").await;
+    let new = SignUp { name: "Eve".into(), email: "ada@example.com".into(), password: password("an evil password") };
+    doors.web.sign_up(new, None).await.unwrap();
+    refused(doors.web.sign_in("ada@example.com", &password("an evil password")).await, Kind::Unauthenticated);
+    assert_eq!(doors.web.user(ada.user).await.unwrap().name, "Ada");
+}
+
+#[tokio::test]
+async fn what_was_typed_wrong_is_said_beside_its_field() {
+    let doors = doors().await;
+    let check = async |name: &str, email: &str, pass: &str, field| {
+        let new = SignUp { name: name.into(), email: email.into(), password: password(pass) };
+        assert_eq!(refused(doors.web.sign_up(new, None).await, Kind::Invalid).field(), Some(field));
+    };
+    check("", "a@b.example", GOOD, "name").await;
+    check("A\u{7}", "a@b.example", GOOD, "name").await;
+    check("Ada", "a.example", GOOD, "email").await;
+    check("Ada", "a@b.example", "elevenchars", "password").await;
+    check("Ada", "a@b.example", &"x".repeat(1025), "password").await;
+}
+
+#[tokio::test]
+async fn a_link_of_the_shell_signs_in_once() {
+    let doors = doors().await;
+    let email: Email = "op@example.com".parse().unwrap();
+    let link = doors.shell.user_create(&email, "Olga", true).await.unwrap();
+    let token = link.strip_prefix("http://localhost:8080/signin/link/").unwrap();
+    let user = doors.web.redeem_link(token).await.unwrap();
+    let view = doors.web.user(user).await.unwrap();
+    assert!(view.operator && !view.has_password);
+    refused(doors.web.redeem_link(token).await, Kind::Unauthenticated);
+    refused(doors.web.redeem_link("guess").await, Kind::Unauthenticated);
+    refused(doors.shell.user_create(&email, "Olga", true).await, Kind::Conflict);
+    // Another link does; without a password nobody signs in by one.
+    let again = doors.shell.user_link(&email).await.unwrap();
+    assert_eq!(doors.web.redeem_link(again.rsplit('/').next().unwrap()).await.unwrap(), user);
+    refused(doors.web.sign_in("op@example.com", &password("")).await, Kind::Unauthenticated);
+    refused(doors.shell.user_link(&"no@example.com".parse().unwrap()).await, Kind::NotFound);
+}
+
+#[tokio::test]
+async fn signing_out_everywhere_voids_older_sessions() {
+    let doors = doors().await;
+    let ada = signed_up(&doors, "ada@example.com").await;
+    let before = doors.web.user(ada.user).await.unwrap().sessions_since;
+    doors.web.sign_out_everywhere(&ada).await.unwrap();
+    assert!(doors.web.user(ada.user).await.unwrap().sessions_since > before);
+}
+
+#[tokio::test]
+async fn a_key_is_known_by_its_fingerprint_and_belongs_to_one_user() {
+    let doors = doors().await;
+    let (ada, eve) = (signed_up(&doors, "ada@example.com").await, signed_up(&doors, "eve@example.com").await);
+    let key = doors.web.key_add(&ada, "", &format!("  {ED25519}\n")).await.unwrap();
+    assert_eq!((key.name.as_str(), key.kind.as_str(), key.last_used), ("ada@laptop", "ssh-ed25519", None));
+    assert_eq!(key.fingerprint, "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ");
+    refused(doors.web.key_add(&ada, "again", ED25519).await, Kind::Conflict);
+    refused(doors.web.key_add(&eve, "mine", ED25519).await, Kind::Conflict);
+
+    let by_key = doors.receiver.actor_by_key(&key.fingerprint, None).await.unwrap().unwrap();
+    assert_eq!((by_key.user, by_key.customer, by_key.door), (ada.user, ada.customer, Door::Ssh));
+    assert_eq!(doors.receiver.actor_by_key("SHA256:no", None).await.unwrap(), None);
+    assert!(doors.web.keys(&ada).await.unwrap()[0].last_used.is_some());
+
+    refused(doors.web.key_remove(&eve, key.id).await, Kind::NotFound);
+    refused(doors.web.key_remove(&ada, KeyId(key.id.0 + 1000)).await, Kind::NotFound);
+    doors.web.key_remove(&ada, key.id).await.unwrap();
+    assert!(doors.web.keys(&ada).await.unwrap().is_empty());
+    assert_eq!(doors.receiver.actor_by_key(&key.fingerprint, None).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_no_good_key_is_refused_with_what_to_do() {
+    let doors = doors().await;
+    let ada = signed_up(&doors, "ada@example.com").await;
+    let check = async |given: &str, says: &str| {
+        let error = refused(doors.web.key_add(&ada, "laptop", given).await, Kind::Invalid);
+        assert_eq!(error.field(), Some("public"));
+        assert!(error.message().contains(says), "{}", error.message());
+        assert!(error.hint().is_some());
+        assert!(!error.message().contains("AAAA"), "nothing of it is repeated");
+    };
+    check("", "Paste").await;
+    check("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----", "private half").await;
+    check("ssh-ed25519 AAAA", "not an SSH public key").await;
+    check("hello", "not an SSH public key").await;
+    check("ssh-dss AAAAB3NzaC1kc3MAAACBA", "DSA").await;
+    check(&format!("{ED25519}\n{ED25519}"), "not an SSH public key").await;
+    // ssh-keygen -t rsa -b 1024
+    check(
+        "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDEZxlCB9ZJNvy3dWrQaHfJ5H9qP1HuiKMi7AVEkjlxUuonKPYdA7OQCgZdjHcT3MBcBjUYj5rZldvJzDx+hYIfcQH3+5yTB2a/g2toIe9xF17QRE6hkLprK2aejzcgLttNbxMYjZuE195QAxHvN+5uH91UkvYHUz1OqO6t6yZ2xQ==",
+        "1024 bits",
+    )
+    .await;
+    assert!(doors.web.keys(&ada).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_app_has_a_name_of_its_own_and_a_hostname() {
+    let doors = doors().await;
+    let (ada, eve) = (signed_up(&doors, "ada@example.com").await, signed_up(&doors, "eve@example.com").await);
+    assert_eq!(doors.web.app_create(&ada, " shop ").await.unwrap(), name("shop"));
+    for bad in ["", "Shop", "www", "a.b", "-x"] {
+        assert_eq!(refused(doors.web.app_create(&ada, bad).await, Kind::Invalid).field(), Some("name"));
+    }
+    refused(doors.web.app_create(&ada, "shop").await, Kind::Conflict);
+    let error = refused(doors.web.app_create(&eve, "shop").await, Kind::Conflict);
+    assert_eq!(error.message(), "The name 'shop' is taken.");
+
+    let view = doors.web.app(&ada, &name("shop")).await.unwrap();
+    assert_eq!(view.url, "http://shop.localhost:8080");
+    assert_eq!(view.git_url, "ssh://berth@localhost:2222/shop.git");
+    assert_eq!((view.health, view.summary.as_str()), (AppHealth::Empty, "nothing was deployed yet"));
+}
+
+#[tokio::test]
+async fn a_customer_has_as_many_apps_as_their_limit_also_when_they_ask_at_once() {
+    let doors = doors().await;
+    let ada = signed_up(&doors, "ada@example.com").await;
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..15 {
+        let (web, ada) = (doors.web.clone(), ada.clone());
+        asking.spawn(async move { web.app_create(&ada, &format!("app-{n}")).await });
+    }
+    let results = asking.join_all().await;
+    let made = results.iter().filter(|r| r.is_ok()).count();
+    assert_eq!(made, 10);
+    for error in results.into_iter().filter_map(Result::err) {
+        assert_eq!(error.kind(), Kind::Limit, "{error:?}");
+    }
+    assert_eq!(doors.web.apps(&ada).await.unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_not_there() {
+    let doors = doors().await;
+    let (ada, eve) = (signed_up(&doors, "ada@example.com").await, signed_up(&doors, "eve@example.com").await);
+    doors.web.app_create(&ada, "shop").await.unwrap();
+    let target = doors.receiver.push_target(&ada, &name("shop")).await.unwrap();
+    let number = doors.receiver.deploy_create(&ada, target.app, push(1)).await.unwrap();
+
+    assert!(doors.web.apps(&eve).await.unwrap().is_empty());
+    let (shop, none) = (name("shop"), name("none"));
+    let same = |theirs: CommandError, nobodys: CommandError| {
+        let unnamed = |e: &CommandError| (e.kind(), e.message().replace("shop", "X").replace("none", "X"), e.hint());
+        assert_eq!(unnamed(&theirs), unnamed(&nobodys));
+        assert_eq!(theirs.kind(), Kind::NotFound);
+    };
+    let (w, r) = (&doors.web, &doors.receiver);
+    same(w.app(&eve, &shop).await.unwrap_err(), w.app(&eve, &none).await.unwrap_err());
+    same(w.deploy(&eve, &shop, number).await.unwrap_err(), w.deploy(&eve, &none, number).await.unwrap_err());
+    same(r.push_target(&eve, &shop).await.unwrap_err(), r.push_target(&eve, &none).await.unwrap_err());
+    refused(r.deploy_create(&eve, target.app, push(2)).await, Kind::NotFound);
+    let log = |app| w.log(&eve, app, LogWhat::App, None, 10, false);
+    same(log(&shop).await.err().unwrap(), log(&none).await.err().unwrap());
+    // And a deploy that is not there.
+    refused(w.deploy(&ada, &shop, number + 1).await, Kind::NotFound);
+}
+
+#[tokio::test]
+async fn a_push_asks_for_a_deploy_that_others_hear_of() {
+    let doors = doors().await;
+    let ada = signed_up(&doors, "ada@example.com").await;
+    doors.web.app_create(&ada, "shop").await.unwrap();
+    let target = doors.receiver.push_target(&ada, &name("shop")).await.unwrap();
+    assert_eq!(target.deploy_branch, "main");
+
+    let mut changes = doors.web.changes();
+    tokio::time::timeout(Duration::from_secs(10), changes.wait_for(|n| *n > 0)).await.unwrap().unwrap();
+    changes.mark_unchanged();
+    assert_eq!(doors.receiver.deploy_create(&ada, target.app, push(1)).await.unwrap(), 1);
+    tokio::time::timeout(Duration::from_secs(10), changes.changed()).await.unwrap().unwrap();
+    assert_eq!(doors.receiver.deploy_create(&ada, target.app, push(2)).await.unwrap(), 2);
+
+    let view = doors.web.deploy(&ada, &name("shop"), 1).await.unwrap();
+    assert_eq!((view.row.state, view.row.by.as_deref()), (DeployState::Queued, Some("Ada")));
+    assert_eq!(view.row.subject, "Say [31mhelloworld", "a control character is never passed on");
+    // The receiver sees the same.
+    assert_eq!(doors.receiver.deploy(&ada, &name("shop"), 1).await.unwrap(), view);
+    let app = doors.web.app(&ada, &name("shop")).await.unwrap();
+    assert_eq!(app.deploys.iter().map(|d| d.number).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!((app.health, app.summary.as_str()), (AppHealth::Deploying, "deploy 2 is waiting for its turn"));
+    assert_eq!(doors.web.apps(&ada).await.unwrap()[0].health, AppHealth::Deploying);
+    assert!(doors.receiver.branch_moves().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn when_postgresql_is_away_it_is_said_so() {
+    let urls = Urls {
+        site: String::new(),
+        apps_domain: "localhost".into(),
+        apps_scheme: "http".into(),
+        apps_port: None,
+        ssh: String::new(),
+    };
+    let database_url = Secret::new("postgres://nobody@localhost/none?host=/nowhere".to_owned());
+    let commands = Commands::connect(Config { database_url, logs: None, urls }).await.unwrap();
+    let error = refused(commands.sign_in("a@b.example", &password(GOOD)).await, Kind::Away);
+    assert_eq!(error.message(), "The database does not answer just now.");
+    assert!(!format!("{error:?}").contains(GOOD));
+}
