@@ -133,7 +133,7 @@ impl Default for Timeouts {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections_max: 9_000, pooled_max: 32, hostnames_max: 1_000_000 }
+        Self { connections_max: 9_000, pooled_max: 128, hostnames_max: 1_000_000 }
     }
 }
 

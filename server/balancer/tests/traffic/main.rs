@@ -519,7 +519,7 @@ fn no_request_is_lost_while_instances_are_replaced_under_load() {
     let app = || {
         let asked = Arc::clone(&asked);
         App::start(move |_| {
-            if asked.fetch_add(1, SeqCst) % 8 == 0 {
+            if asked.fetch_add(1, SeqCst).is_multiple_of(8) {
                 std::thread::sleep(Duration::from_millis(80));
             }
             hello()
