@@ -1,5 +1,8 @@
 //! Every command against a real PostgreSQL, under the database role of its door.
 
+// Also in what tests share.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use commands::{Actor, AppHealth, CommandError, Commands, Config, Door, Kind, LogWhat, NewPush, SignUp, Urls};

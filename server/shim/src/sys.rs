@@ -231,7 +231,7 @@ pub fn run(
 /// Until a child has ended, at most `limit`. Only SIGCHLD is taken: a SIGTERM that comes meanwhile
 /// stays for the loop.
 fn wait_for_child(limit: Duration) {
-    let limit = libc::timespec { tv_sec: limit.as_secs() as libc::time_t, tv_nsec: limit.subsec_nanos().into() };
+    let limit = libc::timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos().into() };
     // SAFETY: set and limit live through the call; SIGCHLD is blocked (`signal_fd`).
     unsafe {
         let mut set = std::mem::zeroed();

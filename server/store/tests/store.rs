@@ -1,5 +1,8 @@
 //! The ground of all others, against a real PostgreSQL.
 
+// Also in what tests share.
+#![allow(clippy::unwrap_used)]
+
 use domain::wire::Manifest;
 use domain::{AppId, Life, Meter, Reading, Secret, Time};
 use store::{Db, RolePassword, StoreError, leader, migrate, reading};
