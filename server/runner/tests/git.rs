@@ -43,6 +43,8 @@ struct Call {
 impl Door {
     async fn new() -> Self {
         let ground = Ground::new(&[]).await;
+        // As the supervisor gives it to its roles.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
         std::fs::create_dir(&ground.config.git.hooks_dir).unwrap();
         let slice = Slice::set_up(&ground.config).await.unwrap();
         let git = Git::new(slice.clone(), ground.config.git.clone(), &ground.config.run_dir.join("git")).await.unwrap();

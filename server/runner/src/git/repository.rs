@@ -13,10 +13,12 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use crate::Bind;
 
 pub(super) const REPOSITORY: &str = "/repo";
-pub(super) const TEMPLATE: &str = "/run/berth/template";
-pub(super) const HOOK_SOCKET: &str = "/run/berth/hook.sock";
+// Directly below `/run`: what lies between would be made by the runtime, after our umask.
+pub(super) const TEMPLATE: &str = "/run/template";
+pub(super) const HOOK_SOCKET: &str = "/run/hook.sock";
+const HOOKS: &str = "/run/hooks";
 /// The shim, under the name of git's hook.
-pub(super) const HOOK: &str = "/run/berth/hooks/proc-receive";
+pub(super) const HOOK: &str = "/run/hooks/proc-receive";
 
 /// Precedes what a tree says of itself: `git archive` then writes the committed bytes.
 const ATTRIBUTES: &str = "* -export-ignore -export-subst -text !eol -ident -filter !working-tree-encoding\n";
@@ -29,7 +31,7 @@ fn config(push_bytes_max: u64) -> String {
          \trepositoryformatversion = 0\n\
          \tfilemode = true\n\
          \tbare = true\n\
-         \thooksPath = /run/berth/hooks\n\
+         \thooksPath = {HOOKS}\n\
          \tlogAllRefUpdates = false\n\
          \tdeltaBaseCacheLimit = 32m\n\
          \tbigFileThreshold = 16m\n\
@@ -63,13 +65,12 @@ fn config(push_bytes_max: u64) -> String {
 /// Files of ours, bound read-only.
 pub(super) struct Ours {
     dir: PathBuf,
-    shim: PathBuf,
 }
 
 impl Ours {
     pub(super) fn make(dir: &Path, shim: &Path, push_bytes_max: u64) -> io::Result<Self> {
         let dir = dir.to_owned();
-        for folder in ["", "template", "info"] {
+        for folder in ["", "template", "template/info", "info", "hooks"] {
             crate::sandbox::make_dir(&dir.join(folder), 0o755)?;
         }
         let files = [
@@ -81,8 +82,12 @@ impl Ours {
             fs::write(dir.join(name), text)?;
             fs::set_permissions(dir.join(name), Permissions::from_mode(0o644))?;
         }
-        crate::sandbox::make_dir(&dir.join("template/info"), 0o755)?;
-        Ok(Self { dir, shim: shim.to_owned() })
+        // By rename: sandboxes of a former runner may still execute the old one.
+        let (new, hook) = (dir.join("shim"), dir.join("hooks/proc-receive"));
+        fs::copy(shim, &new)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o755))?;
+        fs::rename(new, hook)?;
+        Ok(Self { dir })
     }
 
     /// What `git init` copies: an `info`, to be covered by ours, and no hooks.
@@ -94,7 +99,7 @@ impl Ours {
         [
             Bind::read_only(self.dir.join("config"), Path::new(REPOSITORY).join("config")),
             Bind::read_only(self.dir.join("info"), Path::new(REPOSITORY).join("info")),
-            Bind::read_only(&self.shim, HOOK),
+            Bind::read_only(self.dir.join("hooks"), HOOKS),
         ]
     }
 }
