@@ -218,7 +218,7 @@ fn foot(page: Page<'_>) -> AnyView {
         None => view! {
             <footer class="foot">
                 <div>
-                    <span>{format!("Berth {version}, free software under the AGPL.")}</span>
+                    <span>{format!("Berth {version}, free software under the Apache License.")}</span>
                 </div>
             </footer>
         }

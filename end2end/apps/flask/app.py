@@ -1,17 +1,18 @@
 """A guest book in memory: says hello, counts, logs, and can be made to work hard."""
 
+import logging
 import os
-import sys
 
 from flask import Flask, request
 
 app = Flask(__name__)
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 entries = []
 
 
 @app.get("/")
 def home():
-    print(f"home was read, {len(entries)} entries", flush=True)
+    logging.info("home was read, %d entries", len(entries))
     return f"<h1>Guest book</h1><p>{len(entries)} entries, release {os.environ.get('BERTH_RELEASE', '?')}.</p>"
 
 
@@ -21,7 +22,7 @@ def write():
     if not text:
         return "Write something first.\n", 400
     entries.append(text)
-    print(f"entry {len(entries)} was written", file=sys.stderr, flush=True)
+    logging.info("entry %d was written", len(entries))
     return f"{len(entries)}\n", 201
 
 
