@@ -15,6 +15,8 @@ mod router;
 mod serve;
 mod session;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::os::unix::net::UnixListener;
 
