@@ -6,7 +6,7 @@ globalThis.__INCOMPLETE_CHUNKS = [];
 
 (async () => {
   const site = await import(import.meta.url);
-  await site.default();
+  await site.default({ module_or_path: new URL("berth_bg.wasm", import.meta.url) });
   site.hydrate();
   const childrenOf = [];
   const wake = async (node) => {

@@ -1,0 +1,196 @@
+// The site in a real browser: node site.mjs, with
+//   BERTH_SITE   the site's URL
+//   BERTH_LINK   a one-time link of a user who has an app
+//   BERTH_APP    that app's name
+//   BERTH_SHOTS  where pictures go (without it, none are taken)
+//   BERTH_CHROMIUM  the browser (default /usr/bin/chromium)
+// It only looks and asks: it can run against any installation. Its last line counts.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import http from "node:http";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const site = need("BERTH_SITE").replace(/\/$/, "");
+const link = need("BERTH_LINK");
+const app = need("BERTH_APP");
+const shots = process.env.BERTH_SHOTS;
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const wait = { timeout: 20_000 };
+
+function need(name) {
+  const value = process.env[name];
+  if (!value) {
+    console.error(`${name} is not set`);
+    process.exit(2);
+  }
+  return value;
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.BERTH_CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+});
+let [passed, failed] = [0, 0];
+
+/** Everything that a page should never say. */
+function listen(page, said) {
+  page.on("pageerror", (error) => said.push(`error: ${error.message}`));
+  page.on("console", (message) => {
+    // An answer of 422 or 404 is meant where it is asked for; the browser reports it all the same.
+    if (!/status of (422|404)/.test(message.text())) said.push(`${message.type()}: ${message.text()}`);
+  });
+}
+
+async function test(name, options, body) {
+  const said = [];
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  context.setDefaultTimeout(wait.timeout);
+  context.on("page", (page) => listen(page, said));
+  try {
+    if (options.signedIn !== false) await context.addCookies(cookies);
+    await body(await context.newPage(), context);
+    assert.deepEqual(said, [], "the browser had something to say");
+    passed += 1;
+    console.log(`ok - ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`not ok - ${name}\n${error.stack}`);
+  } finally {
+    await context.close();
+  }
+}
+
+/** Asks the app for a page, as a visitor; by address, since not every resolver knows *.localhost. */
+function visit(url) {
+  const { hostname, port, pathname } = new URL(url);
+  const local = hostname.endsWith("localhost");
+  return new Promise((done, lost) => {
+    const host = port ? `${hostname}:${port}` : hostname;
+    const request = http.get({ host: local ? "127.0.0.1" : hostname, port, path: pathname, headers: { host } }, (answer) => {
+      answer.resume().on("end", () => done(answer.statusCode));
+    });
+    request.setTimeout(wait.timeout, () => request.destroy(new Error("no answer")));
+    request.on("error", lost);
+  });
+}
+
+let cookies = [];
+const still = { javaScriptEnabled: false };
+
+await test("without scripting a link signs in by its button, once", { ...still, signedIn: false }, async (page, context) => {
+  await page.goto(link);
+  assert.equal((await context.cookies()).length, 0, "looking at the link spends nothing");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.waitForURL(/\/apps/);
+  cookies = await context.cookies();
+  assert.ok(cookies.length > 0 && cookies.every((cookie) => cookie.httpOnly && cookie.sameSite === "Lax"));
+});
+
+await test("without scripting every page is whole", still, async (page) => {
+  await page.goto(`${site}/apps`);
+  await page.getByRole("link", { name: app, exact: true }).click();
+  await page.waitForURL(`${site}/apps/${app}`);
+  assert.equal(await page.locator("h1").innerText(), app);
+  assert.equal(await page.locator('noscript meta[http-equiv="refresh"], meta[http-equiv="refresh"]').count(), 1);
+  assert.equal(await page.locator(".copied button:visible").count(), 0, "no button that does nothing");
+  await page.locator(".rail a").last().click();
+  await page.waitForURL(/\/deploys\/\d+$/);
+  assert.ok((await page.locator(".steps li").count()) > 0);
+});
+
+await test("without scripting a wrong name comes back with what was typed", still, async (page) => {
+  await page.goto(`${site}/apps/new`);
+  await page.getByLabel("Name", { exact: true }).fill("Not A Name");
+  await page.getByRole("button", { name: "Create app" }).click();
+  assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "Not A Name");
+  assert.equal(await page.locator("#name").getAttribute("aria-invalid"), "true");
+  assert.equal(await page.getByRole("alert").count(), 1);
+});
+
+await test("a line that the app prints arrives without loading the page again", {}, async (page) => {
+  await page.goto(`${site}/apps/${app}`);
+  await page.waitForFunction(() => document.documentElement.dataset.live === "yes", null, wait);
+  await page.locator("#log .state.running", { hasText: "live" }).waitFor(wait);
+  await page.evaluate(() => (window.same = true));
+  const lines = page.locator('pre[data-log="lines"] > span');
+  const before = await lines.count();
+  const url = await page.locator(".where a").getAttribute("href");
+  // A log of 500 lines does not grow any more: its last line then changes.
+  const last = before ? await lines.last().innerText() : "";
+  const deadline = Date.now() + wait.timeout;
+  for (;;) {
+    await visit(url);
+    await page.waitForTimeout(300);
+    const now = await lines.count();
+    if (now && (now > before || (await lines.last().innerText()) !== last)) break;
+    assert.ok(Date.now() < deadline, "no line came");
+  }
+  assert.equal(await page.evaluate(() => window.same), true, "it is the same page");
+});
+
+await test("a page that is not looked at holds no stream, and goes on where it was", {}, async (page) => {
+  const first = page.waitForRequest(/\/events\?after=/, wait);
+  await page.goto(`${site}/apps/${app}`);
+  await first;
+  await page.locator("#log .state.running", { hasText: "live" }).waitFor(wait);
+  const show = (state) =>
+    page.evaluate((state) => {
+      Object.defineProperty(document, "visibilityState", { configurable: true, get: () => state });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, state);
+  const ended = page.waitForEvent("requestfailed", { predicate: (r) => /\/events/.test(r.url()), ...wait });
+  await show("hidden");
+  await ended;
+  const again = page.waitForRequest(/\/events\?after=\d+\.\d+\.\d+$/, wait);
+  await show("visible");
+  await again;
+});
+
+await test("a command is copied by its button", { permissions: ["clipboard-read", "clipboard-write"] }, async (page) => {
+  await page.goto(`${site}/apps/new`);
+  const button = page.getByRole("button", { name: "Copy" });
+  await button.click();
+  await page.getByRole("button", { name: "Copied" }).waitFor(wait);
+  const text = await page.evaluate(() => navigator.clipboard.readText());
+  assert.match(text, /^git remote add berth ssh:\/\/\S+\ngit push berth main$/);
+});
+
+const pages = [
+  ["landing", "/", false],
+  ["signup", "/signup", false],
+  ["signin", "/signin", false],
+  ["apps", "/apps", true],
+  ["new", "/apps/new", true],
+  ["account", "/account", true],
+  ["app", `/apps/${app}`, true],
+  ["deploy", `/apps/${app}/deploys/1`, true],
+  ["absent", "/apps/nobodys-app", true],
+];
+if (shots) mkdirSync(shots, { recursive: true });
+for (const colorScheme of ["light", "dark"]) {
+  for (const width of [1280, 390]) {
+    for (const signedIn of [false, true]) {
+      const name = `pages fit ${width} px, ${colorScheme}, ${signedIn ? "signed in" : "signed out"}, and are clean`;
+      await test(name, { colorScheme, viewport: { width, height: 900 }, signedIn }, async (page) => {
+        for (const [what, path] of pages.filter((page) => page[2] === signedIn)) {
+          const missing = what === "absent";
+          const answer = await page.goto(site + path);
+          assert.equal(answer.status(), missing ? 404 : 200, what);
+          await page.evaluate(() => document.fonts.ready);
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+          assert.ok(wide <= 0, `${what} is ${wide} px too wide`);
+          await page.evaluate(axe);
+          const found = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
+          const told = found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target).join(", ")}`);
+          assert.deepEqual(told, [], `${what}: accessibility`);
+          if (shots) await page.screenshot({ path: `${shots}/${what}-${width}-${colorScheme}.png`, fullPage: true });
+        }
+      });
+    }
+  }
+}
+
+await browser.close();
+console.log(`${passed} passed, ${failed} failed, 0 skipped`);
+process.exit(failed ? 1 : 0);
