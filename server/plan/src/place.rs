@@ -105,9 +105,9 @@ pub(crate) fn free_memory(fleet: &Fleet) -> BTreeMap<ServerId, u64> {
     free
 }
 
-/// Servers that may get something new: they reported lately.
+/// Servers that may get something new: they were heard lately, and said how big they are.
 pub(crate) fn takes_new(server: &Server) -> bool {
-    matches!(server.presence, Presence::Heard(ago) if ago < SERVER_LEASE)
+    server.memory_bytes > 0 && matches!(server.presence, Presence::Heard(ago) if ago < SERVER_LEASE)
 }
 
 struct Plan<'a> {

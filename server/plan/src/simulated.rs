@@ -364,6 +364,12 @@ fn a_coordinator_that_has_just_begun_calls_nobody_lost() {
 }
 
 #[test]
+fn a_server_that_did_not_say_how_big_it_is_is_waited_for() {
+    check(world(&[0]).app(1, "shop", 1).deploy(1, 1, DeployState::Queued), &[]);
+    check(world(&[512]).app(1, "shop", 1).deploy(1, 1, DeployState::Queued), &["fail deploy 1 of shop"]);
+}
+
+#[test]
 fn what_fits_nowhere_is_refused_with_the_reason_and_its_deploy_fails() {
     let full = world(&[600])
         .app(1, "shop", 1)
