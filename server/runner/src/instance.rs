@@ -24,7 +24,7 @@ use crate::net::Kind;
 use crate::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, make_dir, write_secret};
 
 /// A start that goes on longer makes room for the next one.
-const START_TURN: Duration = Duration::from_secs(10);
+const START_TURN: Duration = Duration::from_secs(3);
 /// Crashes before it was ever healthy: more would only delay the answer to a push.
 const STARTS_MAX: u32 = 3;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);

@@ -95,6 +95,12 @@ pub fn mount_tmpfs(target: &Path, data: &str) -> io::Result<()> {
     Ok(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(data))?)
 }
 
+/// What is unmounted below it goes from every copy of it too, where that is a slave: a role that
+/// sees the server through a mount namespace of its own would else hold images for good.
+pub fn share(target: &Path) -> io::Result<()> {
+    Ok(mount(None::<&str>, target, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?)
+}
+
 pub fn mount_overlay(target: &Path, lower: &Path, upper: &Path, work: &Path) -> io::Result<()> {
     let data = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;

@@ -165,6 +165,7 @@ impl Slice {
         make_dir(&config.run_dir, 0o711).map_err(set_up("its directory on tmpfs"))?;
         if !mount::is_mounted(&config.run_dir).map_err(set_up("mounts"))? {
             mount::mount_tmpfs(&config.run_dir, "mode=711").map_err(set_up("a tmpfs"))?;
+            mount::share(&config.run_dir).map_err(set_up("a tmpfs"))?;
         }
         for (dir, mode) in [("units", 0o711), ("images", 0o711), ("root", 0o755), ("runtime", 0o700)] {
             make_dir(&config.run_dir.join(dir), mode).map_err(set_up("its directory on tmpfs"))?;

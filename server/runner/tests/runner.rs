@@ -433,3 +433,29 @@ async fn an_instance_that_ended_while_no_runner_looked_is_started_again_and_told
     world.healthy(1).await;
     world.end_runner().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_goes_though_another_process_saw_it_in_a_mount_namespace_of_its_own() {
+    let world = World::new().await;
+    let image = world.image(&[]);
+    let spec = world.spec(1, &image, SERVER);
+    world.fake.assign(vec![spec.clone()]);
+    world.healthy(1).await;
+    let mut other = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "slave", "sleep", "100"])
+        .spawn()
+        .unwrap();
+    until("it has its own", || {
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        of(&other.id().to_string()) != of("self")
+    })
+    .await;
+    world.fake.assign(vec![InstanceSpec { wanted: Wanted::Stop, ..spec }]);
+    world.gone(1).await;
+    let here = world.ground.dir().to_string_lossy().into_owned();
+    until("no loop device is left", || !world.ground.left().iter().any(|l| l.starts_with("/sys/block"))).await;
+    let seen = std::fs::read_to_string(format!("/proc/{}/mountinfo", other.id())).unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(!seen.lines().any(|l| l.contains(&here) && l.contains("squashfs")), "{seen}");
+}
