@@ -8,7 +8,7 @@ use std::time::Duration;
 use commands::Actor;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as SshSession, VerifiedPublicKey};
-use russh::{Channel, ChannelId, Disconnect, MethodKind, MethodSet, Preferred, Pty, SshId, compression};
+use russh::{Channel, ChannelId, Disconnect, MethodKind, MethodSet, Preferred, Pty, SshId, compression, kex, mac};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -20,8 +20,18 @@ use crate::request::Request;
 use crate::session::{Ask, Session};
 use crate::{Door, ReceiverError, session};
 
-/// A client that answers none of three is gone.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
+/// Keep-alives in the time that a client may be silent for; three without an answer, and it is gone.
+const KEEP_ALIVES: u32 = 6;
+/// Elliptic curves only: what a stranger can make us compute before we know who it is stays small.
+/// OpenSSH has the second since 2014, the first since 2024.
+const KEX: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
 /// For a goodbye to be sent.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// After an accept that failed (no descriptors left, for instance).
@@ -53,6 +63,7 @@ pub(crate) async fn serve<D: Desk>(
 }
 
 fn ssh_config(key: PrivateKey, limits: &crate::Limits) -> russh::server::Config {
+    let idle = Duration::from_millis(limits.idle_ms);
     russh::server::Config {
         server_id: SshId::Standard("SSH-2.0-Berth".into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
@@ -61,10 +72,15 @@ fn ssh_config(key: PrivateKey, limits: &crate::Limits) -> russh::server::Config 
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
         // Packs are compressed already, and a stranger's zlib stream is one parser more.
-        preferred: Preferred { compression: vec![compression::NONE].into(), ..Preferred::DEFAULT },
+        preferred: Preferred {
+            kex: KEX.into(),
+            mac: MACS.into(),
+            compression: vec![compression::NONE].into(),
+            ..Preferred::DEFAULT
+        },
         max_auth_attempts: limits.key_tries,
-        inactivity_timeout: Some(Duration::from_millis(limits.idle_ms)),
-        keepalive_interval: Some(KEEP_ALIVE_EVERY),
+        inactivity_timeout: Some(idle),
+        keepalive_interval: Some(idle / KEEP_ALIVES),
         keepalive_max: 3,
         nodelay: true,
         ..russh::server::Config::default()

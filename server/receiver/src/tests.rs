@@ -130,6 +130,21 @@ async fn a_second_push_says_what_it_waits_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_waits_longer_than_a_client_may_be_silent_is_not_cut_off() {
+    let ground = Ground::with(|limits| limits.idle_ms = 900).await;
+    let work = ground.work("shop");
+    work.write("a", "1");
+    work.commit("one");
+    let push = work.push("main").spawn();
+    ground.desk.deploy(1).await;
+    // The quiet itself is what is tested.
+    tokio::time::sleep(Duration::from_millis(3_000)).await;
+    ground.desk.live(1);
+    let push = push.done().await;
+    assert!(push.ok, "{}", push.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_deploy_branch_is_taken() {
     let ground = Ground::new().await;
     let work = ground.work("shop");
@@ -224,8 +239,8 @@ async fn what_was_pushed_can_be_cloned_byte_by_byte() {
     ground.desk.live(1);
     let push = push.done().await;
     assert!(push.ok, "{}", push.text);
-    for protocol in ["0", "2"] {
-        let (done, clone) = ground.clone_of("shop", protocol).await;
+    for (protocol, ssh) in [("0", ""), ("2", ""), ("2", "-o RekeyLimit=1M")] {
+        let (done, clone) = ground.clone_of("shop", protocol, ssh).await;
         assert!(done.ok, "{}", done.text);
         assert_eq!(clone.git(&["rev-parse", "HEAD"]), commit);
         assert_eq!(clone.git(&["for-each-ref", "--format=%(refname)", "refs/berth"]), "");

@@ -214,13 +214,14 @@ impl Ground {
         format!("ssh://git@127.0.0.1:{}/{app}.git", self.port)
     }
 
-    pub(super) async fn clone_of(&self, app: &str, protocol: &str) -> (Done, Work) {
+    pub(super) async fn clone_of(&self, app: &str, protocol: &str, options: &str) -> (Done, Work) {
         let work = Work {
             dir: tempfile::tempdir().unwrap(),
             ssh: self.ssh_command(&self.key()),
             _ground: Arc::clone(&self.dir),
         };
         let mut clone = work.command();
+        clone.env("GIT_SSH_COMMAND", format!("{} {options}", work.ssh));
         clone.args(["-c", &format!("protocol.version={protocol}"), "clone", "-q", &self.url(app), "."]);
         (Running::spawn(clone, Vec::new()).done().await, work)
     }
