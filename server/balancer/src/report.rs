@@ -39,6 +39,7 @@ pub async fn report(
                     info!("the coordinator takes reports again");
                 }
                 failing = false;
+                state.reported(body.seen);
                 lock(meters).committed(&committed.unwrap_or_default());
             }
             Err(cause) => {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use domain::wire::{Ask, Routes, Seen, Target};
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -42,6 +43,8 @@ const HOLD: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(45);
 /// Threads take a new table within microseconds; one that does not in this time hangs.
 const PASS: Duration = Duration::from_secs(10);
+/// For a report that new routes are in use, before routes are asked for again.
+const REPORT: Duration = Duration::from_secs(5);
 /// After this time without a coordinator its addresses may belong to others (CONTROL "A connection
 /// reaches the right app or nobody").
 const UNCONFIRMED_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -90,6 +93,9 @@ pub fn judge(seen: Option<&Seen>, apps: usize, new: &Routes, hostnames_max: usiz
 /// What is known of the routes, beside the table itself.
 pub struct State {
     inner: Mutex<Inner>,
+    /// What the coordinator last heard by a report. What instances that left still have open stands in
+    /// the same report: were a question first to say that their table is gone, they would be stopped.
+    reported: watch::Sender<Option<Seen>>,
 }
 
 struct Inner {
@@ -120,7 +126,7 @@ impl State {
             dropped: age.is_some_and(|age| age > UNCONFIRMED_MAX),
             refused: None,
         };
-        Self { inner: Mutex::new(inner) }
+        Self { inner: Mutex::new(inner), reported: watch::Sender::new(None) }
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -129,6 +135,19 @@ impl State {
 
     pub fn acknowledged(&self) -> Option<Seen> {
         self.inner().acknowledged.clone()
+    }
+
+    pub fn reported(&self, seen: Option<Seen>) {
+        self.reported.send_replace(seen);
+    }
+
+    /// Waits until the coordinator has heard of what is acknowledged; not for long, since it may be
+    /// that it takes no reports but has newer routes.
+    async fn heard(&self) -> Option<Seen> {
+        let mut reported = self.reported.subscribe();
+        let same = timeout(REPORT, reported.wait_for(|reported| *reported == self.acknowledged()));
+        let seen = same.await.ok().and_then(|seen| seen.ok().map(|seen| seen.clone()));
+        seen.unwrap_or_else(|| self.reported.borrow().clone())
     }
 
     /// The instances that left and have requests open; the others are forgotten.
@@ -228,7 +247,7 @@ pub async fn follow(
     let asking = async {
         let mut failures = 0u32;
         loop {
-            let seen = state.inner().seen.clone();
+            let seen = state.heard().await;
             let wait = u64::try_from(HOLD.as_millis()).unwrap_or(30_000);
             let answer = client.post::<Routes>("/v1/routes", &Ask { seen, wait_ms: wait }, ANSWER).await;
             let taken = match answer {
@@ -281,8 +300,8 @@ async fn take(shared: &Arc<Shared>, state: &State, meters: &Arc<Mutex<Meters>>, 
     let seen = state.inner().seen.clone();
     let apps = shared.table.load().apps();
     match judge(seen.as_ref(), apps, &routes, shared.config.limits.hostnames_max) {
-        // What was dropped unconfirmed is taken up again.
-        Ok(None) if !dropped => return Ok(()),
+        // What was dropped unconfirmed is taken up again, and what could not be written is tried again.
+        Ok(None) if !dropped && state.acknowledged() == seen => return Ok(()),
         Ok(_) => {}
         Err(cause) => {
             let mut inner = state.inner();

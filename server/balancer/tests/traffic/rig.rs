@@ -288,6 +288,8 @@ struct Coordinator {
 #[derive(Default)]
 struct Heard {
     asked: u64,
+    /// A question said that a table was taken in before a report told what is open from the one before.
+    ahead: bool,
     report: Option<BalancerReport>,
     /// The greatest value of each life and app.
     counts: BTreeMap<(Life, AppId), u64>,
@@ -295,7 +297,12 @@ struct Heard {
 }
 
 async fn routes(State(coordinator): State<Arc<Coordinator>>, Json(ask): Json<Ask>) -> Response {
-    coordinator.heard.lock().unwrap().asked += 1;
+    {
+        let mut heard = coordinator.heard.lock().unwrap();
+        heard.asked += 1;
+        let reported = heard.report.as_ref().and_then(|report| report.seen.clone());
+        heard.ahead |= ask.seen.is_some() && ask.seen != reported;
+    }
     let deadline = tokio::time::Instant::now() + Duration::from_millis(ask.wait_ms);
     loop {
         let changed = coordinator.changed.notified();
@@ -546,6 +553,7 @@ impl Rig {
         let seen = Some(routes.seen.clone());
         self.say(routes);
         eventually("the routes to be acknowledged", || self.acknowledged() == seen);
+        assert!(!self.heard().ahead, "asked for more before it had reported");
     }
 
     pub fn say(&self, routes: Routes) {
