@@ -1,6 +1,6 @@
 //! The ground of all others, against a real PostgreSQL.
 
-// Also in what tests share.
+// A test that cannot be set up has failed; clippy's exception for tests does not see helpers.
 #![allow(clippy::unwrap_used)]
 
 use domain::wire::Manifest;

@@ -1,12 +1,10 @@
 //! Deploys from a push to serving, or to the reason why not.
 
-mod lab;
-
 use std::time::Duration;
 
+use crate::lab::{Balancer, Lab, Runner, commit, manifest, until};
 use domain::wire::{OpenRequests, RouteState};
 use domain::{DeployState, InstanceState, Outcome, Reason, ReleaseNumber, Step, Wanted};
-use lab::{Balancer, Lab, Runner, commit, manifest, until};
 
 async fn live(lab: &Lab, app: &domain::AppName, number: i64) -> commands::DeployView {
     until(&format!("deploy {number} live"), async || {

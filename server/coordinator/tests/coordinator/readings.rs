@@ -1,11 +1,9 @@
 //! Readings through the coordinator, the Redis stream and the consumer into PostgreSQL.
 
-mod lab;
-
 use std::time::SystemTime;
 
+use crate::lab::{BOOT, Balancer, Lab, Runner, until};
 use domain::{AppId, InstanceId, Life, Meter, Reading, Time};
-use lab::{BOOT, Balancer, Lab, Runner, until};
 
 fn now() -> Time {
     Time::from(SystemTime::now())

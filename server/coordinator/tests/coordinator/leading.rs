@@ -1,14 +1,12 @@
 //! Who leads, what a former leader can still do (nothing), and who may call.
 
-mod lab;
-
 use std::time::Duration;
 
+use crate::lab::{BOOT, Balancer, Lab, Runner, manifest, status, until};
 use bytes::Bytes;
 use domain::wire::{Ask, Assignments, BalancerReport, BuildReport, BuildState, Committed, Routes, RunnerReport};
 use domain::{DeployId, DeployState, Secret};
 use futures_util::{StreamExt, stream};
-use lab::{BOOT, Balancer, Lab, Runner, manifest, status, until};
 use link::Role;
 
 const CALL: Duration = Duration::from_secs(10);
