@@ -207,7 +207,7 @@ impl Client {
                 None => (Peer::Site, None),
                 Some(app) => match self.choose(app, not, anew) {
                     Some(open) => (Peer::Instance(Arc::clone(open.instance())), Some(open)),
-                    None => return self.failed_page(task, app, Page::NoInstance).await,
+                    None => return self.failed_page(task, app, Page::NoInstance { app: app.name.as_str() }).await,
                 },
             };
             let pooled = if anew { None } else { self.pooled(&peer, task.request.method.is_idempotent()) };
@@ -223,7 +223,7 @@ impl Client {
                         };
                         self.refused(app, open.as_ref(), &cause);
                         if retried || !app.budget().spend() {
-                            return self.failed_page(task, app, Page::NoInstance).await;
+                            return self.failed_page(task, app, Page::NoInstance { app: app.name.as_str() }).await;
                         }
                         // Nothing was sent: any other instance may have it.
                         retried = true;
@@ -307,7 +307,7 @@ impl Client {
                         if let Some(open) = &open {
                             self.blame(app, open, "it did not answer in time");
                         }
-                        return self.failed_page(task, app, Page::TooLate).await;
+                        return self.failed_page(task, app, Page::TooLate { app: app.name.as_str() }).await;
                     }
                     None => return self.page(task, Page::SiteAway).await,
                 },
@@ -393,7 +393,7 @@ impl Client {
                 if let Some(open) = &open {
                     self.blame(app, open, why);
                 }
-                self.failed_page(task, app, Page::NoAnswer).await
+                self.failed_page(task, app, Page::NoAnswer { app: app.name.as_str() }).await
             }
             None => {
                 self.worker.say(|| warn!("the site gave no whole answer: {why}"));

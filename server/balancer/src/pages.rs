@@ -19,10 +19,16 @@ pub enum Page<'a> {
         app: &'a str,
     },
     /// No instance takes a connection.
-    NoInstance,
+    NoInstance {
+        app: &'a str,
+    },
     /// It took the request and gave no answer, or none that can be passed on.
-    NoAnswer,
-    TooLate,
+    NoAnswer {
+        app: &'a str,
+    },
+    TooLate {
+        app: &'a str,
+    },
     SiteAway,
 }
 
@@ -116,30 +122,30 @@ impl Pages {
                 hull: Hull::Paused,
                 retry_after: Some(3600),
             },
-            Page::NoInstance => Content {
+            Page::NoInstance { app } => Content {
                 status: "503 Service Unavailable",
                 title: "Not running",
                 heading: "This site is not running at the moment",
                 text: "It is being started, or it stopped by itself and is started again.".to_owned(),
-                owner: ssh("logs APP", "shows what it said last."),
+                owner: ssh(&format!("logs {app}"), "shows what it said last."),
                 hull: Hull::Asleep,
                 retry_after: Some(5),
             },
-            Page::NoAnswer => Content {
+            Page::NoAnswer { app } => Content {
                 status: "502 Bad Gateway",
                 title: "No answer",
                 heading: "This site gave no answer",
                 text: "It took the request, then broke off. Other requests may well be answered.".to_owned(),
-                owner: ssh("logs APP", "shows what it said last."),
+                owner: ssh(&format!("logs {app}"), "shows what it said last."),
                 hull: Hull::Paused,
                 retry_after: None,
             },
-            Page::TooLate => Content {
+            Page::TooLate { app } => Content {
                 status: "504 Gateway Timeout",
                 title: "No answer in time",
                 heading: "This site took too long",
                 text: "It took the request and did not answer in time.".to_owned(),
-                owner: ssh("logs APP", "shows what it said last."),
+                owner: ssh(&format!("logs {app}"), "shows what it said last."),
                 hull: Hull::Paused,
                 retry_after: None,
             },
@@ -257,9 +263,9 @@ mod tests {
             Page::NoSuchApp { host: "shop.quay.example" },
             Page::Empty { app: "shop" },
             Page::Stopped { app: "shop" },
-            Page::NoInstance,
-            Page::NoAnswer,
-            Page::TooLate,
+            Page::NoInstance { app: "shop" },
+            Page::NoAnswer { app: "shop" },
+            Page::TooLate { app: "shop" },
             Page::SiteAway,
         ] {
             let answer = String::from_utf8(pages.answer(page, &WAY)).unwrap();
