@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::instance::{Found, Instance, Kept, Seat, Server, id_of, unit_of};
+use crate::instance::{Found, Instance, Kept, Seat, Server, id_of, lines_of, unit_of};
 use crate::sandbox::write_secret;
 
 const WAIT_MS: u64 = 30_000;
@@ -78,37 +78,35 @@ impl Converge {
     /// as any end is.
     pub async fn adopt(&mut self) {
         let mut lives: Vec<Life> = vec![];
-        for unit in self.server.slice.units() {
-            match id_of(&unit) {
-                Some(id) => {
-                    if self.adopt_one(id) {
-                        lives.extend(self.server.meters.life(id));
-                    }
-                }
-                // Builds and git sandboxes are tied to their runner, and it is gone.
-                None => self.end_unknown(&unit).await,
-            }
+        for kept in Kept::all(&self.server.slice).unwrap_or_default() {
+            lives.extend(self.server.meters.life(kept.spec.id));
+            self.take_over(kept);
         }
         self.server.meters.over_except(&lives);
+        for unit in self.server.slice.units() {
+            // Builds and git sandboxes are tied to their runner, and it is gone.
+            if id_of(&unit).is_none() {
+                self.end_unknown(&unit).await;
+            }
+        }
     }
 
-    /// Whether there was something to take over.
-    fn adopt_one(&mut self, id: InstanceId) -> bool {
-        let unit = unit_of(id);
-        let path = self.server.slice.unit_dir(&unit).join("instance.json");
-        let Some(kept): Option<Kept> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok())
-        else {
-            return false;
-        };
+    fn take_over(&mut self, kept: Kept) {
+        let spec = kept.spec.clone();
+        let unit = unit_of(spec.id);
         let found = match self.server.slice.adopt(&unit) {
             Some(sandbox) => Found::Running(sandbox),
+            // Cut off while it was being started, or between two starts.
+            None if self.server.slice.exit(&unit).is_none()
+                && !self.server.slice.unit_dir(&unit).join("pid").exists() =>
+            {
+                Found::Nothing
+            }
             None => Found::Ended,
         };
-        let spec = kept.spec.clone();
-        tracing::info!(instance.id = %id, app.name = %spec.app_name, runs = matches!(found, Found::Running(_)),
+        tracing::info!(instance.id = %spec.id, app.name = %spec.app_name, runs = matches!(found, Found::Running(_)),
             "took over {}.{}.{}", spec.app_name, spec.process, spec.index);
         self.begin(spec, Some(kept), found);
-        true
     }
 
     fn begin(&mut self, spec: InstanceSpec, kept: Option<Kept>, found: Found) {
@@ -120,6 +118,10 @@ impl Converge {
                 return;
             }
         };
+        // Before anything is sent of what former runs left: this one is still written to.
+        if let Err(e) = self.server.lines.open(&unit_of(id), &lines_of(&spec)) {
+            tracing::error!(instance.id = %id, "its lines cannot be kept: {e}");
+        }
         let seat = Arc::new(Seat::new(spec, life, kept.as_ref()));
         self.seats.insert(id, Arc::clone(&seat));
         let instance = Instance::new(Arc::clone(&self.server), seat, kept, self.stop.child_token());
@@ -139,8 +141,9 @@ impl Converge {
         tracing::error!(instance.id = %id, "the task of an instance failed: {e}");
         let Some(seat) = self.seats.remove(&id) else { return };
         let wanted = *seat.wanted.borrow();
-        if !self.adopt_one(id) {
-            self.begin(seat.spec.clone(), None, Found::Nothing);
+        match Kept::of(&self.server.slice, id) {
+            Some(kept) => self.take_over(kept),
+            None => self.begin(seat.spec.clone(), None, Found::Nothing),
         }
         if let Some(seat) = self.seats.get(&id) {
             seat.wanted.send_replace(wanted);
@@ -230,6 +233,7 @@ impl Converge {
         if !self.has_assignments {
             self.has_assignments = true;
             self.sweep().await;
+            self.server.assigned.send_replace(true);
         }
         self.images_kept = told.images_kept;
         self.builds.wanted.send_if_modified(|was| {

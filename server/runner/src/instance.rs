@@ -3,6 +3,7 @@
 //!
 //! Knows: its specification and what is wanted of it now. Never: ends for want of a coordinator.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -25,6 +26,8 @@ use crate::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, make
 
 /// A start that goes on longer makes room for the next one.
 const START_TURN: Duration = Duration::from_secs(3);
+/// For the first assignments, before anything is started that a former runner knew.
+const ASSIGNED_WAIT: Duration = Duration::from_secs(5);
 /// Crashes before it was ever healthy: more would only delay the answer to a push.
 const STARTS_MAX: u32 = 3;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
@@ -50,6 +53,8 @@ pub struct Server {
     pub tools: PathBuf,
     /// As many starts at once as there are cores.
     pub starts: Arc<Semaphore>,
+    /// The coordinator has said what should run, once at least.
+    pub assigned: watch::Sender<bool>,
     /// Something that the next report should say has changed.
     pub changed: Notify,
 }
@@ -64,7 +69,7 @@ enum StartError {
     Prepare {
         doing: &'static str,
         #[source]
-        cause: std::io::Error,
+        cause: io::Error,
     },
 }
 
@@ -74,6 +79,42 @@ pub struct Kept {
     pub spec: InstanceSpec,
     pub restarts: u32,
     pub was_healthy: bool,
+}
+
+impl Kept {
+    fn path(slice: &Slice, id: InstanceId) -> PathBuf {
+        slice.instances_dir().join(id.to_string())
+    }
+
+    fn write(&self, slice: &Slice) -> io::Result<()> {
+        write_secret(&Self::path(slice, self.spec.id), &serde_json::to_string(self).map_err(io::Error::other)?)
+    }
+
+    fn forget(&self, slice: &Slice) -> io::Result<()> {
+        match std::fs::remove_file(Self::path(slice, self.spec.id)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of every instance that a former runner had begun and not ended.
+    pub fn all(slice: &Slice) -> io::Result<Vec<Self>> {
+        let files = std::fs::read_dir(slice.instances_dir())?;
+        Ok(files.flatten().filter_map(|f| serde_json::from_slice(&std::fs::read(f.path()).ok()?).ok()).collect())
+    }
+
+    pub fn of(slice: &Slice, id: InstanceId) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(Self::path(slice, id)).ok()?).ok()
+    }
+}
+
+/// Where an instance's lines belong.
+pub fn lines_of(spec: &InstanceSpec) -> Meta {
+    Meta {
+        stream: LogStream::App(spec.app),
+        origin: format!("instance/{}", spec.id),
+        source: format!("{}.{}", spec.process, spec.index),
+    }
 }
 
 pub fn unit_of(id: InstanceId) -> String {
@@ -175,6 +216,9 @@ impl Instance {
             Found::Nothing => {}
             Found::Running(sandbox) => adopted = Some(sandbox),
             Found::Ended => {
+                // It may have ended since it should; with no coordinator it is started again.
+                let mut assigned = self.server.assigned.subscribe();
+                let _ = tokio::time::timeout(ASSIGNED_WAIT, assigned.wait_for(|is| *is)).await;
                 let unknown = Exit { code: None, signal: None, oom: false, cpu_micros: None };
                 unseen_end = Some(self.server.slice.exit(&self.unit).unwrap_or(unknown));
             }
@@ -185,7 +229,6 @@ impl Instance {
                 Err(e) => tracing::error!(instance.id = %self.kept.spec.id, "an adopted one has no image: {e}"),
             }
         }
-        self.open_spool();
         let mut back_off = BACK_OFF_FIRST;
         let mut starts = 0;
         while !self.is_stopping() {
@@ -236,18 +279,6 @@ impl Instance {
             back_off = (back_off * 2).min(BACK_OFF_MAX);
         }
         self.end(InstanceState::Stopped, None).await;
-    }
-
-    fn open_spool(&self) {
-        let spec = &self.kept.spec;
-        let meta = Meta {
-            stream: LogStream::App(spec.app),
-            origin: format!("instance/{}", spec.id),
-            source: format!("{}.{}", spec.process, spec.index),
-        };
-        if let Err(e) = self.server.lines.open(&self.unit, &meta) {
-            tracing::error!(instance.id = %spec.id, "its lines cannot be kept: {e}");
-        }
     }
 
     /// A line in the app's log; only between sandboxes.
@@ -317,12 +348,7 @@ impl Instance {
         if let Some(port) = spec.port {
             env.insert("PORT".to_owned(), port.to_string());
         }
-        let meta = Meta {
-            stream: LogStream::App(spec.app),
-            origin: format!("instance/{}", spec.id),
-            source: format!("{}.{}", spec.process, spec.index),
-        };
-        let spool = server.lines.open(&self.unit, &meta).map_err(prepare("the place of its lines"))?;
+        let spool = server.lines.open(&self.unit, &lines_of(&spec)).map_err(prepare("the place of its lines"))?;
         let sandbox = server
             .slice
             .start(Spec {
@@ -350,8 +376,7 @@ impl Instance {
     /// For the next runner.
     fn keep(&self) -> Result<(), StartError> {
         let prepare = |cause| StartError::Prepare { doing: "what the next runner must know", cause };
-        let text = serde_json::to_string(&self.kept).map_err(|e| prepare(e.into()))?;
-        write_secret(&self.server.slice.unit_dir(&self.unit).join("instance.json"), &text).map_err(prepare)
+        self.kept.write(&self.server.slice).map_err(prepare)
     }
 
     /// Checks it until it ends. `turn` is given back when it has started.
@@ -420,8 +445,7 @@ impl Instance {
                     }
                     let is_late = began.elapsed() >= limit;
                     let hopeless = loopback_since.is_some_and(|since| since.elapsed() >= LOOPBACK_PATIENCE);
-                    // One that served before is started again without end, never given up.
-                    if (is_late || hopeless) && !self.kept.was_healthy {
+                    if is_late || hopeless {
                         let name = spec.process.as_str();
                         let reason = match &spec.health.path {
                             _ if hopeless => health::on_loopback(name),
@@ -433,6 +457,12 @@ impl Instance {
                             }
                             _ => listening.explain(name, port, limit),
                         };
+                        // One that served before is never given up: it may still come.
+                        if self.kept.was_healthy {
+                            self.tell(InstanceState::Unhealthy, Some(reason));
+                            next = Instant::now() + HEALTHY_CHECK / 5;
+                            continue;
+                        }
                         sandbox.kill();
                         end.await;
                         return Ok(Run::Refused(reason));
@@ -504,14 +534,17 @@ impl Instance {
         let spec = &self.kept.spec;
         let now = Time::from(SystemTime::now());
         // Without a group nothing ever ran.
-        if let Ok(value) = self.server.slice.cpu_micros(&self.unit) {
-            match self.server.meters.read_last(&self.seat.life, spec.app, value, now) {
-                // The group stays until the disk takes its value.
-                Err(e) => tracing::error!(instance.id = %spec.id, "could not keep a last reading: {e}"),
-                Ok(()) => {
-                    if let Err(e) = self.server.slice.remove_unit(&self.unit) {
-                        tracing::error!(instance.id = %spec.id, "could not remove its group: {e}");
-                    }
+        let value = self.server.slice.cpu_micros(&self.unit).ok();
+        let kept = value.map_or(Ok(()), |value| self.server.meters.read_last(&self.seat.life, spec.app, value, now));
+        match kept {
+            // The group stays until the disk takes its value.
+            Err(e) => tracing::error!(instance.id = %spec.id, "could not keep a last reading: {e}"),
+            Ok(()) => {
+                if let Err(e) = self.kept.forget(&self.server.slice) {
+                    tracing::error!(instance.id = %spec.id, "the next runner will think that it runs: {e}");
+                }
+                if let Err(e) = self.server.slice.remove_unit(&self.unit) {
+                    tracing::error!(instance.id = %spec.id, "could not remove its group: {e}");
                 }
             }
         }

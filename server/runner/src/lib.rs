@@ -137,6 +137,7 @@ pub async fn run(
         meters: Meters::open(&config.data_dir).map_err(data("the spool of readings"))?,
         tools: config.tools_dir.clone(),
         starts: Arc::new(Semaphore::new(converge::cores() as usize)),
+        assigned: watch::Sender::new(false),
         changed: Notify::new(),
     });
     let builder = Builder::new(server.slice.clone(), &config).map_err(data("builds"))?;

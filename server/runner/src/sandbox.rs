@@ -167,7 +167,9 @@ impl Slice {
             mount::mount_tmpfs(&config.run_dir, "mode=711").map_err(set_up("a tmpfs"))?;
             mount::share(&config.run_dir).map_err(set_up("a tmpfs"))?;
         }
-        for (dir, mode) in [("units", 0o711), ("images", 0o711), ("root", 0o755), ("runtime", 0o700)] {
+        for (dir, mode) in
+            [("units", 0o711), ("images", 0o711), ("instances", 0o700), ("root", 0o755), ("runtime", 0o700)]
+        {
             make_dir(&config.run_dir.join(dir), mode).map_err(set_up("its directory on tmpfs"))?;
         }
         let resolvers = skeleton::resolvers();
@@ -211,6 +213,11 @@ impl Slice {
     /// Where images are mounted, on tmpfs.
     pub(crate) fn images_dir(&self) -> PathBuf {
         self.inner.run_dir.join("images")
+    }
+
+    /// Where the next runner finds what it must know of each instance; root alone reads it.
+    pub(crate) fn instances_dir(&self) -> PathBuf {
+        self.inner.run_dir.join("instances")
     }
 
     /// Makes the unit's directory; what lies below it is the caller's until `start`.

@@ -79,8 +79,7 @@ pub fn make(root: &Path, resolvers: &[Ipv4Addr]) -> io::Result<()> {
         ("resolv.conf", &format!("{nameservers}options edns0\n")),
         ("timezone", "Etc/UTC\n"),
     ] {
-        fs::write(etc.join(name), text)?;
-        fs::set_permissions(etc.join(name), fs::Permissions::from_mode(0o644))?;
+        place(&etc.join(name), text.as_bytes())?;
     }
     Ok(())
 }
@@ -109,10 +108,22 @@ fn copy(from: &Path, to: &Path, keep_links: bool) -> io::Result<()> {
         if let Some(above) = to.parent() {
             fs::create_dir_all(above)?;
         }
-        fs::copy(from, to)?;
-        fs::set_permissions(to, fs::Permissions::from_mode(0o644))?;
+        place(to, &fs::read(from)?)?;
     }
     Ok(())
+}
+
+/// Running apps see these files: what is as it should be is left alone, the rest changes at once.
+fn place(path: &Path, content: &[u8]) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    fs::write(&new, content)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+    fs::rename(new, path)
 }
 
 /// The server's resolvers that a sandbox can reach: not those on its loopback.

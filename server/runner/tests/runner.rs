@@ -459,3 +459,29 @@ async fn an_image_goes_though_another_process_saw_it_in_a_mount_namespace_of_its
     other.wait().unwrap();
     assert!(!seen.lines().any(|l| l.contains(&here) && l.contains("squashfs")), "{seen}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_may_be_killed_at_any_moment_of_a_start() {
+    let mut world = World::new().await;
+    let image = world.image(&[("index.html", "x")]);
+    for n in 1..=12 {
+        let spec = world.spec(n, &image, SERVER);
+        world.fake.assign(vec![spec.clone()]);
+        // Somewhere between the assignment and the first check: the moment is what is tried.
+        tokio::time::sleep(Duration::from_millis(15 * u64::try_from(n).unwrap())).await;
+        world.kill_runner().await;
+        world.fake.reports.lock().unwrap().clear();
+        world.begin();
+        world.healthy(n).await;
+        assert!(get_path(spec.address, "/").await.starts_with("HTTP/1.0 200"), "{n}");
+        assert!(world.fake.last(n).unwrap().restarts <= 1);
+    }
+    // The former ones ended, each with a last reading.
+    until("only the last one is left", || {
+        let left = world.ground.left();
+        (1..12)
+            .all(|n| !left.iter().any(|l| l.ends_with(&format!("/units/i{n}/app")) || l.contains(&format!("i{n}/c"))))
+    })
+    .await;
+    world.end_runner().await;
+}
