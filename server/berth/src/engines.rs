@@ -164,7 +164,8 @@ impl Postgres {
         unsafe {
             command.pre_exec(move || {
                 unshare(CloneFlags::CLONE_NEWNS)?;
-                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+                // A slave: an image that the runner unmounts must not stay mounted in here.
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
                 mount(Some(passwd.as_path()), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
                 Ok(())
             });
