@@ -32,6 +32,8 @@ const KEX: &[kex::Name] = &[
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];
 const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
+/// For commands that were told to end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// For a goodbye to be sent.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// After an accept that failed (no descriptors left, for instance).
@@ -159,6 +161,9 @@ async fn connection<D: Desk>(
             () = tokio::time::sleep(whole) => "the connection was open for too long",
             () = door.stop.cancelled() => "this server is being restarted, try again",
         };
+        // A push whose receiver stops is told so by its hook, and git ends by itself.
+        tasks.close();
+        let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
         let _ = tokio::time::timeout(GOODBYE, async {
             let _ = handle.disconnect(Disconnect::ByApplication, bye.to_owned(), String::new()).await;
             let _ = running.await;

@@ -347,5 +347,6 @@ async fn the_receiver_stops_while_a_push_waits_and_the_deploy_stands() {
     ground.stop().await;
     let push = push.done().await;
     assert!(!push.ok);
+    push.says(&["remote: A deploy that has begun goes on", "(Berth is away, try again)"]);
     assert_eq!(ground.desk.state_of(1), DeployState::Queued);
 }

@@ -155,6 +155,17 @@ fn pushed(dir: &Path, name: &str) -> (String, Vec<u8>) {
     git(dir, &["add", "-A"]);
     git(dir, &["commit", "-q", "-m", "the first"]);
     let commit = git(dir, &["rev-parse", "HEAD"]);
+    (commit.clone(), push_of(dir, &commit, name))
+}
+
+/// An object as its bytes are, whatever git thinks of them.
+fn object(dir: &Path, kind: &str, bytes: &[u8]) -> String {
+    std::fs::write(dir.join("object"), bytes).unwrap();
+    git(dir, &["hash-object", "-t", kind, "-w", "--literally", "object"])
+}
+
+/// What a client sends to push all of the repository as `commit` to `name`.
+fn push_of(dir: &Path, commit: &str, name: &str) -> Vec<u8> {
     let zeros = "0".repeat(40);
     let mut sent = packet(&format!("{zeros} {commit} {name}\0report-status"));
     sent.extend_from_slice(b"0000");
@@ -168,7 +179,7 @@ fn pushed(dir: &Path, name: &str) -> (String, Vec<u8>) {
         .unwrap();
     std::io::Read::read_to_end(child.stdout.as_mut().unwrap(), &mut sent).unwrap();
     assert!(child.wait().unwrap().success());
-    (commit, sent)
+    sent
 }
 
 /// A receiver's side of the hook: takes the refs, keeps one commit, refuses or takes the ref.
@@ -272,6 +283,37 @@ async fn hostile_bytes_end_with_an_error_and_store_nothing() {
         assert!(code != 0 || told, "{}", String::from_utf8_lossy(&written));
     }
     assert_eq!(git(&door.repository(), &["for-each-ref"]), "");
+    door.end().await;
+}
+
+#[tokio::test]
+async fn an_honest_old_history_is_taken_and_a_tree_that_attacks_a_clone_is_not() {
+    let door = Door::new().await;
+    let good = "author A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\n\nx\n";
+    let old_zone = "author A <a@b.c> 1 +051800\ncommitter A <a@b.c> 1 +051800\n\nx\n";
+    let no_space = "author A <a@b.c>12345 +0000\ncommitter A <a@b.c>12345 +0000\n\nx\n";
+    for (entry, people, is_taken) in [
+        ("100644 a", old_zone, true),
+        ("100644 a", no_space, true),
+        ("0100644 a", good, true),
+        ("100644 .git", good, false),
+        ("100644 .GIT", good, false),
+        ("100644 ..", good, false),
+        ("120000 .gitmodules", good, false),
+    ] {
+        let work = tempfile::tempdir().unwrap();
+        let dir = work.path();
+        git(dir, &["init", "-q", "-b", "main"]);
+        let blob = object(dir, "blob", b"x");
+        let id: Vec<u8> = (0..40).step_by(2).map(|i| u8::from_str_radix(&blob[i..i + 2], 16).unwrap()).collect();
+        let tree = object(dir, "tree", &[entry.as_bytes(), b"\0", &id].concat());
+        let commit = object(dir, "commit", format!("tree {tree}\n{people}").as_bytes());
+        git(dir, &["update-ref", "refs/heads/main", &commit]);
+        let sent = push_of(dir, &commit, "refs/heads/main");
+        let (_, written, said) = door.call(door.ask(GitVerb::ReceivePack)).await.run(&sent).await;
+        let written = String::from_utf8_lossy(&written).into_owned();
+        assert_eq!(written.contains("unpack ok"), is_taken, "{entry} {people}: {written} {said}");
+    }
     door.end().await;
 }
 
