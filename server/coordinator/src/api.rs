@@ -115,9 +115,12 @@ async fn changed<T: Clone>(
         if let Some(now) = now.filter(|now| ask.seen.as_ref() != Some(seen(now))) {
             return Some(now);
         }
-        match timeout_at(until, published.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return None,
+        tokio::select! {
+            changed = timeout_at(until, published.changed()) => match changed {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return None,
+            },
+            () = shared.stop.cancelled() => return None,
         }
     }
 }

@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     pub published: watch::Sender<Arc<Published>>,
     /// Look again.
     pub wake: Notify,
+    /// Questions that are held are answered at once.
+    pub stop: CancellationToken,
 }
 
 impl Shared {
@@ -121,6 +123,7 @@ pub async fn run(
         known: Mutex::new(Known::new(clock::boottime())),
         published: watch::Sender::new(Arc::new(Published::nothing())),
         wake: Notify::new(),
+        stop: stop.clone(),
     });
     // The API goes first: what it was told must not be lost between the two.
     let ending = stop.child_token();
