@@ -142,7 +142,8 @@ pub fn key_form(form: KeyForm, action: &'static str, to: Option<&'static str>) -
                     " makes one. Never paste the private key, the one that begins with -----BEGIN."
                 </p>
             </div>
-            <Field id="key-name" label="Its name" typed=name hint=|| "To tell your keys apart. Left empty, it is the comment in the key."/>
+            <Field id="key-name" label="Its name"
+                empty=true typed=name hint=|| "To tell your keys apart. Left empty, it is the comment in the key."/>
             {to.map(|to| view! { <input type="hidden" name="to" value=to/> })}
             <p>
                 <button type="submit" class="btn main">

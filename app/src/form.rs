@@ -69,6 +69,9 @@ pub fn Field(
     #[prop(optional)] pattern: Option<&'static str>,
     #[prop(optional)] minlength: Option<&'static str>,
     #[prop(optional, into)] hint: Option<ViewFn>,
+    /// It may be left empty.
+    #[prop(optional)]
+    empty: bool,
 ) -> impl IntoView {
     let described = described(id, typed.error.is_some(), hint.is_some());
     // A password is never sent back.
@@ -88,7 +91,7 @@ pub fn Field(
                 value=value
                 aria-invalid=typed.error.is_some().then_some("true")
                 aria-describedby=described
-                required
+                required=!empty
             />
             {error(id, typed.error)}
             {hint

@@ -242,7 +242,11 @@ fn meaning(deploy: &DeployView) -> AnyView {
             "Push again",
             "The branch moves only when a release serves, so the same commit can be pushed again.".to_owned(),
         ),
-        (DeployState::Live | DeployState::Canceled, _) => ("It is over", "The log is kept.".to_owned()),
+        (DeployState::Live, _) if deploy.row.serves => {
+            ("It serves", "Visitors get it until a later push serves. The log is kept.".to_owned())
+        }
+        (DeployState::Live, _) => ("It was replaced", "A later release serves. The log is kept.".to_owned()),
+        (DeployState::Canceled, _) => ("It was canceled", "It changed nothing. The log is kept.".to_owned()),
         (_, Some(release)) => ("If it fails", format!("Nothing changes for your visitors: v{release} keeps serving.")),
         (_, None) => ("If it fails", "You get the reason, here and in the terminal, and the push fails.".to_owned()),
     };

@@ -49,7 +49,7 @@ fn plain(line: &str) -> String {
 /// `name`: which log of the page it is (`lines` or `build`); `number`: of the deploy, or 0.
 pub fn tail(name: &'static str, number: i64, label: String, lines: &[LogLine]) -> impl IntoView + use<> {
     let (some, html) = (!lines.is_empty(), rows(lines));
-    let waiting = if name == "build" { "The build has not printed anything yet." } else { "Nothing was printed yet." };
+    let waiting = if name == "build" { "No line of the build is here." } else { "Nothing was printed yet." };
     view! {
         <LogTail>
             <pre
