@@ -4,7 +4,7 @@ use commands::KeyView;
 use domain::Time;
 use leptos::prelude::*;
 
-use crate::form::{Field, Typed, described, error, summary};
+use crate::form::{Field, Typed, described, error, escaped, summary};
 use crate::frame::{Frame, Page, Place};
 use crate::when::Moment;
 
@@ -131,9 +131,8 @@ pub fn key_form(form: KeyForm, action: &'static str, to: Option<&'static str>) -
                     aria-invalid=invalid
                     aria-describedby=described
                     required
-                >
-                    {key.value}
-                </textarea>
+                    inner_html=escaped(&key.value)
+                ></textarea>
                 {wrong}
                 <p class="hint" id="key-hint">
                     <code>"cat ~/.ssh/id_ed25519.pub"</code>

@@ -27,7 +27,7 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
         if apps.len() == 1 { "1 app".to_owned() } else { format!("{} apps", apps.len()) }
     );
     let moves = apps.iter().any(|app| app.health == AppHealth::Deploying);
-    let alive = if moves { crate::frame::Alive::Moves } else { crate::frame::Alive::No };
+    let alive = if moves { crate::frame::Alive::Again } else { crate::frame::Alive::No };
     Frame::new(page, "Apps · Berth").place(Place::Apps).alive(alive).html(move || {
         let rows: Vec<_> = apps
             .into_iter()

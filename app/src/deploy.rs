@@ -26,6 +26,8 @@ pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
     let (app, number) = (deploy.app.to_string(), deploy.row.number);
     let word = state::deploy(&deploy.row).word.to_lowercase();
     let mut frame = Frame::new(page, format!("{app} v{number}, {word} · Berth")).place(Place::Apps);
+    // A finished log is shown from its end, where the reason is.
+    frame = frame.alive(Alive::Buttons);
     if moving {
         let path = format!("/apps/{app}/deploys/{number}/events");
         frame = frame.alive(Alive::Moves).events(Events { path, after });

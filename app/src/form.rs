@@ -106,6 +106,11 @@ pub fn Field(
     }
 }
 
+/// Text for the inside of an element that Leptos does not escape: a `textarea`.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// The error beside a field.
 pub fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
     let text = error?;

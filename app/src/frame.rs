@@ -43,7 +43,9 @@ pub enum Place {
 pub enum Alive {
     /// None: neither script nor WASM is loaded.
     No,
-    /// Copy buttons only.
+    /// None, but what it shows may change: without scripting it comes again, like what moves.
+    Again,
+    /// Nothing moves; copy buttons, a log that is shown from its end.
     Buttons,
     /// Something moves: without scripting the page comes again every 5 s.
     Moves,
@@ -93,13 +95,13 @@ impl<'a> Frame<'a> {
     fn view(self, main: impl IntoView + 'static) -> impl IntoView {
         let Frame { page, title, description, place, alive, events } = self;
         let file = |name: &str| format!("{}/{name}", page.site.assets);
-        let script = (alive != Alive::No && page.site.islands).then(|| {
+        let script = (matches!(alive, Alive::Buttons | Alive::Moves) && page.site.islands).then(|| {
             view! {
                 <link rel="preload" href={file("berth_bg.wasm")} r#as="fetch" type="application/wasm" crossorigin="anonymous"/>
                 <script type="module" src={file("berth.js")}></script>
             }
         });
-        let again = (alive == Alive::Moves).then(|| {
+        let again = matches!(alive, Alive::Again | Alive::Moves).then(|| {
             view! {
                 <noscript>
                     <meta http-equiv="refresh" content="5"/>

@@ -51,11 +51,13 @@ pub fn LogTail(children: Children) -> impl IntoView {
 pub fn StreamMark() -> impl IntoView {
     let known = RwSignal::new(false);
     let live = RwSignal::new(false);
-    listen(move |heard| {
-        if let Heard::Connected(yes) = heard {
+    listen(move |heard| match heard {
+        Heard::Connected(yes) => {
             live.set(yes);
             known.set(true);
         }
+        Heard::Ended => known.set(false),
+        _ => {}
     });
     view! {
         <span class=move || if live.get() { "state running" } else { "state stopped" } hidden=move || !known.get()>

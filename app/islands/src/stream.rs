@@ -25,6 +25,8 @@ pub enum Heard<'a> {
     },
     /// The stream was opened, or lost.
     Connected(bool),
+    /// Nothing more comes.
+    Ended,
 }
 
 #[cfg(not(feature = "hydrate"))]
@@ -48,10 +50,11 @@ mod browser {
     use crate::words::so_far;
 
     type Handler = Closure<dyn FnMut(MessageEvent)>;
+    type Listener = Rc<dyn Fn(Heard<'_>)>;
 
     #[derive(Default)]
     struct Hub {
-        listeners: RefCell<Vec<Rc<dyn Fn(Heard<'_>)>>>,
+        listeners: RefCell<Vec<Listener>>,
         path: RefCell<String>,
         cursor: RefCell<String>,
         source: RefCell<Option<EventSource>>,
@@ -105,7 +108,7 @@ mod browser {
         add("end", |_| {
             HUB.with(|hub| hub.ended.set(true));
             close();
-            tell(Heard::Connected(false));
+            tell(Heard::Ended);
         });
 
         let seen = Closure::<dyn FnMut()>::new(|| match document().visibility_state() {

@@ -85,6 +85,18 @@ pub async fn harden(State(state): State<Shared>, request: Request, next: Next) -
     // Not `no-referrer`: with that a browser sends `Origin: null` with our own forms.
     set(header::REFERRER_POLICY, "same-origin");
     if state.tls() {
+        // tower-cookies takes a cookie back without `Secure`, which a browser ignores for `__Host-`.
+        let bare = |cookie: &HeaderValue| !cookie.to_str().is_ok_and(|text| text.contains("; Secure"));
+        let cookies: Vec<HeaderValue> =
+            headers.get_all(header::SET_COOKIE).iter().filter(|c| bare(c)).cloned().collect();
+        if let Some(Ok(cookie)) =
+            cookies.first().map(|c| HeaderValue::from_bytes(&[c.as_bytes(), b"; Secure"].concat()))
+        {
+            headers.insert(header::SET_COOKIE, cookie);
+        }
+        let mut set = |name: HeaderName, value: &'static str| {
+            headers.insert(name, HeaderValue::from_static(value));
+        };
         set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
         set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
     }

@@ -33,13 +33,17 @@ async fn site() -> Result<Site> {
 }
 
 async fn site_with(sign_up: SignUp) -> Result<Site> {
+    site_at(&format!("http://{HOST}"), sign_up).await
+}
+
+async fn site_at(url: &str, sign_up: SignUp) -> Result<Site> {
     let (postgres, redis) = tokio::try_join!(harness::postgres(), harness::redis())?;
     let config = Config {
         commands: commands::Config {
             database_url: Secret::new(postgres.url_as("berth_web")),
             logs: None,
             urls: commands::Urls {
-                site: format!("http://{HOST}"),
+                site: url.to_owned(),
                 apps_domain: "localhost".to_owned(),
                 apps_scheme: "http".to_owned(),
                 apps_port: Some(8080),
@@ -416,6 +420,41 @@ async fn signing_in_takes_a_new_session_and_signing_out_everywhere_ends_all() ->
         assert_eq!(site.get("/account", &old).await?.leads_to(), "/signin?next=/account");
     }
     assert_eq!(site.get("/account", &site.sign_in(email).await?).await?.status, StatusCode::OK);
+    Ok(())
+}
+
+#[tokio::test]
+async fn on_tls_the_cookie_belongs_to_this_host_alone_and_can_be_taken_back() -> Result<()> {
+    let site = site_at("https://localhost", SignUp::Open).await?;
+    let email = "tls@fernway.example";
+    site.post("/signup", "", &[("name", "Tls"), ("email", email), ("password", PASSWORD)]).await?;
+    let cookie = site.sign_in(email).await?;
+    assert!(cookie.starts_with("__Host-berth="), "{cookie}");
+    let out = site.post("/signout", &cookie, &[]).await?;
+    let set = out.headers.get(header::SET_COOKIE).and_then(|set| set.to_str().ok()).unwrap_or_default();
+    for part in ["__Host-berth=", "Max-Age=0", "Path=/", "Secure"] {
+        assert!(set.contains(part), "{set}");
+    }
+    assert!(out.headers.contains_key(header::STRICT_TRANSPORT_SECURITY));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_is_signed_out_sees_public_pages_and_is_sent_to_sign_in_from_the_others() -> Result<()> {
+    let site = site().await?;
+    let (_, owner) = site.user().await?;
+    site.app(&owner, "orchard").await?;
+    for path in ["/account", "/apps", "/apps/new", "/apps/orchard", "/apps/nobodys", "/apps/orchard/deploys/1"] {
+        let page = site.get(path, "").await?;
+        assert_eq!((page.status, page.leads_to()), (StatusCode::SEE_OTHER, format!("/signin?next={path}").as_str()));
+    }
+    for path in ["/account/keys", "/account/keys/1/remove", "/account/signout-everywhere", "/apps/new"] {
+        let page = site.post(path, "", &[("name", "planted"), ("key", "x")]).await?;
+        assert_eq!((page.status, page.leads_to()), (StatusCode::SEE_OTHER, "/signin"), "{path}");
+    }
+    let page = site.get("/signin?next=//evil.example", "").await?;
+    assert!(!page.says("evil.example"), "{}", page.text);
+    assert!(site.get("/signin?next=/apps/orchard", "").await?.says("value=\"/apps/orchard\""));
     Ok(())
 }
 

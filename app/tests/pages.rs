@@ -1,0 +1,193 @@
+//! Pages as text: what a person reads, without a browser.
+
+use app::*;
+use commands::*;
+use domain::*;
+
+mod samples;
+use samples::*;
+
+/// Every page with made-up views, by name; `hostile` words stand wherever a stranger can write.
+fn pages(hostile: &str) -> Vec<(&'static str, String)> {
+    let (site, mut ines) = (site(), ines());
+    ines.name = hostile.to_owned();
+    ines.customer_name = hostile.to_owned();
+    let out = Page { site: &site, user: None, now: NOW };
+    let page = Page { user: Some(&ines), ..out };
+    let typed = || Typed::wrong(hostile, hostile);
+    let mut key = key(1, hostile, None);
+    key.fingerprint = hostile.to_owned();
+    let lines = || lines(&[("web.1", hostile), (hostile, "x"), ("berth", hostile)]);
+    let hostile_row = |state| {
+        let mut row = row(142, state, hostile, 18, 90);
+        row.branch = hostile.to_owned();
+        row.by = Some(hostile.to_owned());
+        row.reason = Some(Reason::new(hostile).hint(hostile));
+        row
+    };
+    let mut app_view = orchard();
+    app_view.summary = hostile.to_owned();
+    app_view.deploy_branch = hostile.to_owned();
+    app_view.deploys = vec![hostile_row(DeployState::Failed), hostile_row(DeployState::Live)];
+    let mut deploy_view = failed();
+    deploy_view.row = hostile_row(DeployState::Failed);
+    deploy_view.steps[0].detail = Some(hostile.to_owned());
+    let mut rows = app_rows();
+    rows[0].summary = hostile.to_owned();
+    let key_form = || KeyForm { name: typed(), key: typed(), general: Some(hostile.to_owned()) };
+    let problem = Problem { title: hostile.to_owned(), message: hostile.to_owned(), hint: Some(hostile.to_owned()) };
+    vec![
+        ("landing", landing(out)),
+        ("sign_up", sign_up(out, typed(), typed(), Some(hostile.to_owned()), Some(hostile.to_owned()))),
+        ("sign_in", sign_in(out, typed(), Some(hostile.to_owned()), Some(hostile.to_owned()), true)),
+        ("link", link(out, &Secret::new(hostile.to_owned()))),
+        ("account", account(page, vec![key.clone()], key_form())),
+        ("apps", apps(page, rows)),
+        ("new", new_app(page, NewApp { keys: vec![key], name: typed(), key: key_form(), ..NewApp::default() })),
+        ("first", new_app(page, NewApp { key: key_form(), first: true, ..NewApp::default() })),
+        (
+            "app",
+            app::app(
+                page,
+                AppPage {
+                    app: app_view,
+                    newest: Some(deploy_view.clone()),
+                    lines: lines(),
+                    build: lines(),
+                    after: String::new(),
+                },
+            ),
+        ),
+        ("deploy", deploy(page, DeployPage { deploy: deploy_view, lines: lines(), after: String::new() })),
+        ("error", error(page, problem)),
+    ]
+}
+
+/// The text that a person reads, without elements.
+fn read(html: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for c in html.chars() {
+        match c {
+            '<' => {
+                inside = true;
+                text.push(' ');
+            }
+            '>' => inside = false,
+            c if !inside => text.push(c),
+            _ => {}
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_page_has_one_heading_a_skip_link_and_nothing_inline() {
+    for (name, html) in pages("Ines") {
+        assert_eq!(html.matches("<h1").count(), 1, "{name}");
+        assert!(html.starts_with("<!DOCTYPE html><html lang=\"en\">"), "{name}");
+        assert!(
+            html.contains("<a class=\"skip\" href=\"#main\">") || html.contains("href=\"#main\" class=\"skip\""),
+            "{name}"
+        );
+        for never in [" style=", "<style", " onclick", "javascript:"] {
+            assert!(!html.contains(never), "{name}: {never}");
+        }
+    }
+}
+
+#[test]
+fn strangers_words_stay_words_on_every_page() {
+    let hostile = "</pre></textarea><script>alert(1)</script>\"' onload=x <b>";
+    for (name, html) in pages(hostile) {
+        for never in ["<script>", "</textarea><script", "<b>\"", "<b></"] {
+            assert!(!html.contains(never), "{name}: {never}\n{html}");
+        }
+        // In an attribute, a quotation mark would end it.
+        assert!(!html.contains("</script>\"' onload"), "{name}\n{html}");
+    }
+}
+
+#[test]
+fn pages_without_islands_load_no_script() {
+    for (name, html) in pages("Ines") {
+        let has = html.contains("<leptos-island");
+        assert_eq!(html.contains("berth.js"), has, "{name}");
+        assert_eq!(html.contains("berth_bg.wasm"), has, "{name}");
+    }
+}
+
+#[test]
+fn what_the_stream_sends_has_its_place_on_the_page() {
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    let check = |html: String, regions: Vec<Region>| {
+        for region in regions {
+            let place = format!("data-region=\"{}\" data-hash=\"{}\"", region.name, region.hash());
+            assert!(html.contains(&place), "{place}");
+            assert!(html.contains(&region.html), "{}", region.name);
+        }
+    };
+    let shown =
+        AppPage { app: orchard(), newest: Some(deploying()), lines: vec![], build: vec![], after: String::new() };
+    check(app::app(page, shown), of_app(&orchard(), Some(&deploying()), NOW));
+    let shown = DeployPage { deploy: failed(), lines: vec![], after: String::new() };
+    check(deploy(page, shown), of_deploy(&failed(), NOW));
+}
+
+fn deploy_page(view: DeployView) -> String {
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    deploy(page, DeployPage { deploy: view, lines: build_lines(), after: "0.142.4".to_owned() })
+}
+
+#[test]
+fn a_failed_deploy_says_why_what_visitors_saw_and_what_to_do() {
+    let text = read(&deploy_page(failed()));
+    for said in [
+        "web listens on 127.0.0.1:8000; it has to listen on 0.0.0.0 and the port in $PORT.",
+        "Your visitors noticed nothing: v137 kept serving.",
+        "What to do In Procfile: web: gunicorn notes:app --bind 0.0.0.0:$PORT",
+        "Start (failed) 61.7 s",
+        "the same commit can be pushed again",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    assert!(!text.contains("(not yet)"), "a deploy that is over has no steps to come\n{text}");
+}
+
+#[test]
+fn an_open_deploy_counts_on_and_says_what_comes() {
+    let html = deploy_page(deploying());
+    let text = read(&html);
+    for said in ["Starting , 18 s", "Build 13.4 s", "Start (running) 4 s", "Switch (not yet)", "v141 keeps serving"] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    assert!(html.contains("data-ticks=\"18000\"") && html.contains("data-events=\"/apps/orchard/deploys/142/events\""));
+    assert!(html.contains("<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>"));
+    assert!(!deploy_page(failed()).contains("http-equiv=\"refresh\""), "what is over does not come again");
+}
+
+#[test]
+fn an_app_without_a_deploy_shows_the_one_thing_to_do() {
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    let shown = AppPage { app: empty_app(), newest: None, lines: vec![], build: vec![], after: "0.0.0".to_owned() };
+    let text = read(&app::app(page, shown));
+    assert!(
+        text.contains("git remote add berth ssh://berth@berth.example:2222/kiln.git git push berth main")
+            || text.contains("kiln.gitgit push berth main"),
+        "{text}"
+    );
+    assert!(text.contains("Not deployed") && text.contains("nothing serves yet"), "{text}");
+}
+
+#[test]
+fn what_needs_somebody_is_said_first() {
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    let text = read(&apps(page, app_rows()));
+    assert!(text.contains("5 apps of Fernway Studio. One needs you: fieldnotes."), "{text}");
+    let calm: Vec<AppRow> = app_rows().into_iter().filter(|app| app.health != AppHealth::Warned).collect();
+    assert!(read(&apps(page, calm)).contains("Nothing needs you."));
+}
