@@ -79,6 +79,11 @@ impl Commands {
         Ok(())
     }
 
+    /// Whether somebody has this key; nothing is proved by offering one, so nothing is noted.
+    pub async fn key_is_known(&self, fingerprint: &str) -> Result<bool, CommandError> {
+        Ok(store::key::owner(self.db.pool(), fingerprint).await?.is_some())
+    }
+
     /// Whose key this is, by its fingerprint (`SHA256:…`), after its signature was checked.
     pub async fn actor_by_key(&self, fingerprint: &str, origin: Option<IpAddr>) -> Result<Option<Actor>, CommandError> {
         let Some(owner) = store::key::owner(self.db.pool(), fingerprint).await? else { return Ok(None) };

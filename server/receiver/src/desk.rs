@@ -39,6 +39,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 pub(crate) trait Desk: Clone + Send + Sync + 'static {
+    /// Whether somebody has this key: before its signature was checked.
+    fn key_is_known(&self, fingerprint: &str) -> impl Future<Output = Result<bool, DeskError>> + Send;
+
     /// Whose key it is; `None` for a stranger's.
     fn actor_by_key(
         &self,
@@ -90,6 +93,10 @@ pub(crate) trait Desk: Clone + Send + Sync + 'static {
 const LINES_MAX: usize = 10_000;
 
 impl Desk for Commands {
+    async fn key_is_known(&self, fingerprint: &str) -> Result<bool, DeskError> {
+        Ok(Commands::key_is_known(self, fingerprint).await?)
+    }
+
     async fn actor_by_key(&self, fingerprint: &str, origin: IpAddr) -> Result<Option<Actor>, DeskError> {
         Ok(Commands::actor_by_key(self, fingerprint, Some(origin)).await?)
     }

@@ -37,7 +37,8 @@ pub(crate) enum Ask {
 
 pub(crate) struct Session<D> {
     pub door: Arc<Door<D>>,
-    pub actor: Actor,
+    /// `None`: nobody could be looked up, and nothing is done.
+    pub actor: Option<Actor>,
     pub channel: Channel<Msg>,
     /// A terminal in raw mode needs carriage returns.
     pub terminal: bool,
@@ -70,6 +71,10 @@ pub(crate) async fn run<D: Desk>(session: Session<D>, ask: Ask) {
 impl<D: Desk> Session<D> {
     async fn run(self, ask: Ask) {
         let urls = &self.door.config.commands.urls;
+        let Some(actor) = self.actor.clone() else {
+            let hint = "try again in a minute; running apps are not affected";
+            return self.say(Words::failed(words::error("the database does not answer just now", Some(hint)))).await;
+        };
         let words = match ask {
             Ask::Shell => Words { text: words::greeting(urls), error: false, code: 0 },
             Ask::Exec(Request::Help) => Words { text: words::help(urls), error: false, code: 0 },
@@ -77,8 +82,8 @@ impl<D: Desk> Session<D> {
                 Words { text: words::unknown(&command, urls), error: true, code: UNKNOWN }
             }
             Ask::Exec(Request::NoSuchApp(name)) => Words::failed(words::no_such_app(&name, urls)),
-            Ask::Exec(Request::ReceivePack(app)) => return self.git(app, GitVerb::ReceivePack).await,
-            Ask::Exec(Request::UploadPack(app)) => return self.git(app, GitVerb::UploadPack).await,
+            Ask::Exec(Request::ReceivePack(app)) => return self.git(&actor, app, GitVerb::ReceivePack).await,
+            Ask::Exec(Request::UploadPack(app)) => return self.git(&actor, app, GitVerb::UploadPack).await,
         };
         self.say(words).await;
     }
@@ -103,17 +108,17 @@ impl<D: Desk> Session<D> {
         let _ = tokio::time::timeout(WORDS_TIMEOUT, heard).await;
     }
 
-    async fn git(self, app: AppName, verb: GitVerb) {
-        match self.start(&app, verb).await {
+    async fn git(self, actor: &Actor, app: AppName, verb: GitVerb) {
+        match self.start(actor, &app, verb).await {
             Err(words) => self.say(words).await,
             Ok(started) => self.carry(started).await,
         }
     }
 
-    async fn start(&self, app: &AppName, verb: GitVerb) -> Result<Started, Words> {
+    async fn start(&self, actor: &Actor, app: &AppName, verb: GitVerb) -> Result<Started, Words> {
         let door = &self.door;
         let urls = &door.config.commands.urls;
-        let target = door.desk.push_target(&self.actor, app).await.map_err(|error| match error.kind {
+        let target = door.desk.push_target(actor, app).await.map_err(|error| match error.kind {
             Kind::NotFound => Words::failed(words::no_such_app(app.as_str(), urls)),
             _ => Words::failed(words::error(&error.message, error.hint.as_deref())),
         })?;
@@ -146,7 +151,7 @@ impl<D: Desk> Session<D> {
             other => defect(format!("{other}: {:?}", std::error::Error::source(&other).map(ToString::to_string))),
         })?;
         let hook = hook.map(|socket| {
-            let (door, actor, uid) = (Arc::clone(door), self.actor.clone(), uids.app);
+            let (door, actor, uid) = (Arc::clone(door), actor.clone(), uids.app);
             let ended = CancellationToken::new();
             let over = ended.clone();
             // On its own: a push that was taken in goes on to its deploy without its connection.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, DeskError};
 use crate::request::Request;
 use crate::session::{Ask, Session};
 use crate::{Door, ReceiverError, session};
@@ -194,6 +194,7 @@ fn twice(stream: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)>
 struct Client<D> {
     door: Arc<Door<D>>,
     origin: IpAddr,
+    /// `None` also for one who came in while nobody could be looked up.
     actor: Option<Actor>,
     signed_in: watch::Sender<bool>,
     /// Open channels that have not asked for anything yet.
@@ -211,22 +212,17 @@ struct Waiting {
 }
 
 impl<D: Desk> Client<D> {
-    async fn whose(&self, key: &PublicKey) -> Option<Actor> {
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        match self.door.desk.actor_by_key(&fingerprint, self.origin).await {
-            Ok(actor) => actor,
-            Err(error) => {
-                tracing::warn!(%error, "could not look up a key");
-                None
-            }
-        }
+    /// Notes that the data is away: then who comes in has no rights, and is told why.
+    fn away(&mut self, error: &DeskError) -> Auth {
+        tracing::warn!(%error, "could not look up a key");
+        self.actor = None;
+        Auth::Accept
     }
 
     fn begin(&mut self, id: ChannelId, ask: Ask, session: &mut SshSession) -> Result<(), russh::Error> {
-        let (Some(waiting), Some(actor)) = (self.waiting.remove(&id), self.actor.clone()) else {
-            return session.channel_failure(id);
-        };
+        let Some(waiting) = self.waiting.remove(&id) else { return session.channel_failure(id) };
         session.channel_success(id)?;
+        let actor = self.actor.clone();
         let Waiting { channel, terminal, protocol, permit } = waiting;
         let one = Session { door: Arc::clone(&self.door), actor, channel, terminal, protocol, cut: self.cut.clone() };
         self.tasks.spawn(async move {
@@ -245,7 +241,11 @@ impl<D: Desk> Handler for Client<D> {
         if !strong(offer.algorithm) {
             return Ok(Auth::reject());
         }
-        Ok(if self.whose(offer.public_key).await.is_some() { Auth::Accept } else { Auth::reject() })
+        Ok(match self.door.desk.key_is_known(&fingerprint(offer.public_key)).await {
+            Ok(true) => Auth::Accept,
+            Ok(false) => Auth::reject(),
+            Err(error) => self.away(&error),
+        })
     }
 
     // The key says who it is; the user name (`berth`, `git`, one's own) says nothing.
@@ -253,8 +253,14 @@ impl<D: Desk> Handler for Client<D> {
         if !strong(key.algorithm) {
             return Ok(Auth::reject());
         }
-        self.actor = self.whose(key.public_key).await;
-        Ok(if self.actor.is_some() { Auth::Accept } else { Auth::reject() })
+        Ok(match self.door.desk.actor_by_key(&fingerprint(key.public_key), self.origin).await {
+            Ok(Some(actor)) => {
+                self.actor = Some(actor);
+                Auth::Accept
+            }
+            Ok(None) => Auth::reject(),
+            Err(error) => self.away(&error),
+        })
     }
 
     async fn auth_succeeded(&mut self, _session: &mut SshSession) -> Result<(), Self::Error> {
@@ -357,6 +363,10 @@ impl<D: Desk> Handler for Client<D> {
         session.channel_failure(channel)?;
         Ok(false)
     }
+}
+
+fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
 }
 
 /// RSA over SHA-1 is not: OpenSSH does not offer it any more either.

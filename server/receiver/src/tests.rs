@@ -321,6 +321,24 @@ async fn a_runner_that_is_away_is_told_and_nothing_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_can_be_looked_up_everyone_is_told_so_and_nothing_is_done() {
+    let ground = Ground::new().await;
+    ground.desk.go_away();
+    let work = ground.work("shop");
+    work.write("a", "1");
+    work.commit("one");
+    for key in [ground.key(), ground.stranger()] {
+        for command in ["git-receive-pack 'shop.git'", "git-upload-pack 'shop.git'", "help"] {
+            let said = ground.ssh_as(&key, &[command]).await;
+            assert_eq!(said.code, Some(1));
+            said.says(&["berth: the database does not answer just now", "hint: try again in a minute"]);
+        }
+    }
+    assert_eq!(ground.runner.started(), 0);
+    assert!(!work.push("main").spawn().done().await.ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_sign_in_is_sent_away_and_an_address_has_so_many_connections() {
     let ground = Ground::with(|limits| {
         limits.login_ms = 300;

@@ -27,6 +27,7 @@ pub(super) struct TestDesk {
 
 struct State {
     fingerprint: String,
+    away: bool,
     deploys: Vec<Deploy>,
 }
 
@@ -45,7 +46,7 @@ pub(super) struct Deploy {
 
 impl TestDesk {
     pub(super) fn new(fingerprint: String) -> Self {
-        let state = State { fingerprint, deploys: Vec::new() };
+        let state = State { fingerprint, away: false, deploys: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)), ticks: Arc::new(watch::Sender::new(0)) }
     }
 
@@ -61,6 +62,10 @@ impl TestDesk {
             }
         };
         tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the deploy is asked for")
+    }
+
+    pub(super) fn go_away(&self) {
+        self.state.lock().unwrap().away = true;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -101,8 +106,16 @@ fn not_there() -> DeskError {
 }
 
 impl Desk for TestDesk {
+    async fn key_is_known(&self, fingerprint: &str) -> Result<bool, DeskError> {
+        let state = self.state.lock().unwrap();
+        if state.away {
+            return Err(DeskError { kind: Kind::Away, message: "The database is away.".to_owned(), hint: None });
+        }
+        Ok(state.fingerprint == fingerprint)
+    }
+
     async fn actor_by_key(&self, fingerprint: &str, origin: IpAddr) -> Result<Option<Actor>, DeskError> {
-        let known = self.state.lock().unwrap().fingerprint == fingerprint;
+        let known = self.key_is_known(fingerprint).await?;
         let actor = Actor { user: UserId(1), customer: CustomerId(1), door: Door::Ssh, origin: Some(origin) };
         Ok(known.then_some(actor))
     }

@@ -166,7 +166,7 @@ impl Ground {
         )
     }
 
-    fn key(&self) -> PathBuf {
+    pub(super) fn key(&self) -> PathBuf {
         self.dir.path().join("key")
     }
 
