@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::read;
 use crate::json::Json;
-use crate::stop::{asked_to_stop, send_terminate, wait};
+use crate::left::groups;
+use crate::stop::{asked_to_stop, end_with_this_thread, send_terminate, wait};
 use crate::visitor::Visitor;
 
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -23,6 +24,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 pub struct Berth {
     child: RefCell<Child>,
     binary: PathBuf,
+    uv: Option<PathBuf>,
+    /// Its end was seen to, and need not be at drop.
+    stopped: bool,
     /// Holds all that this demo writes.
     home: PathBuf,
     pub data: PathBuf,
@@ -45,21 +49,13 @@ impl Berth {
             .with_context(|| format!("could not make {}", home.display()))?;
         fs::set_permissions(&home, fs::Permissions::from_mode(0o711))?;
         let data = home.join("data");
-        let log = File::create(home.join("log"))?;
-        let mut up = Command::new(binary);
-        up.args(["up", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--data"]).arg(&data);
-        if let Some(uv) = uv {
-            up.arg("--uv").arg(uv);
-        }
-        up.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // Ctrl-C is this program's to pass on, when the time has come.
-        up.process_group(0);
-        let child = up.spawn().with_context(|| format!("could not start {}", binary.display()))?;
+        let child = RefCell::new(up(binary, uv, &home, &data)?);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (binary, child) = (binary.to_owned(), RefCell::new(child));
         let mut berth = Self {
             child,
-            binary,
+            binary: binary.to_owned(),
+            uv: uv.map(Path::to_owned),
+            stopped: false,
             home,
             data,
             slice: 0,
@@ -74,6 +70,14 @@ impl Berth {
             return Err(cause.context(said));
         }
         Ok(berth)
+    }
+
+    /// After its supervisor was killed: starts it on the same data. It gets other ports.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.child.borrow_mut().wait()?;
+        let _ = fs::remove_file(self.data.join("addresses.json"));
+        self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data)?);
+        self.ready()
     }
 
     fn ready(&mut self) -> Result<()> {
@@ -141,6 +145,26 @@ impl Berth {
         Ok(read(&mut psql)?.trim().to_owned())
     }
 
+    /// The process of a role, or of `postgres` or `redis`; found by its name in the platform's control group.
+    pub fn process(&self, role: &str) -> Result<u32> {
+        for root in groups(&fs::read_to_string("/proc/self/mountinfo")?) {
+            let group = root.join(format!("berth-{}/platform/cgroup.procs", self.slice));
+            for pid in fs::read_to_string(group).unwrap_or_default().lines() {
+                let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let words: Vec<&str> = words.split(['\0', ' ']).collect();
+                let is_it = match role {
+                    "postgres" => words[0].ends_with("/postgres"),
+                    "redis" => words[0].ends_with("redis-server"),
+                    _ => words.starts_with(&["berth", "role", role]),
+                };
+                if is_it {
+                    return Ok(pid.parse()?);
+                }
+            }
+        }
+        bail!("no process of {role} runs")
+    }
+
     /// The end of its log.
     pub fn last_words(&self) -> String {
         let read = || -> std::io::Result<String> {
@@ -160,7 +184,12 @@ impl Berth {
     }
 
     /// Ends it, and removes what it wrote.
-    pub fn stop(self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
+        self.stopped = true;
+        self.end()
+    }
+
+    fn end(&self) -> Result<()> {
         let mut child = self.child.borrow_mut();
         if child.try_wait()?.is_none() {
             send_terminate(child.id());
@@ -182,4 +211,29 @@ impl Berth {
         ensure!(status.success(), "berth up ended with {status}\n{said}");
         Ok(())
     }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        if !self.stopped {
+            eprintln!("--- berth's last words\n{}", self.last_words());
+            if let Err(cause) = self.end() {
+                eprintln!("could not end berth up: {cause:#}");
+            }
+        }
+    }
+}
+
+fn up(binary: &Path, uv: Option<&Path>, home: &Path, data: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(home.join("log"))?;
+    let mut up = Command::new(binary);
+    up.args(["up", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--data"]).arg(data);
+    if let Some(uv) = uv {
+        up.arg("--uv").arg(uv);
+    }
+    up.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    // Ctrl-C is this program's to pass on, when the time has come; when it is killed, the kernel does.
+    up.process_group(0);
+    end_with_this_thread(&mut up);
+    up.spawn().with_context(|| format!("could not start {}", binary.display()))
 }

@@ -1,5 +1,7 @@
 //! Signals that end a program are noted instead, so that it can clean up, and are passed on.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 unsafe extern "C" {
     fn signal(number: i32, handler: usize) -> usize;
     fn kill(process: i32, number: i32) -> i32;
+    fn prctl(option: i32, ...) -> i32;
 }
 
 const SIGNALS: [i32; 3] = [1, 2, 15];
@@ -35,6 +38,24 @@ pub fn asked_to_stop() -> bool {
 pub fn send_terminate(child: u32) {
     // SAFETY: a system call on a process of ours.
     unsafe { kill(child.cast_signed(), TERMINATE) };
+}
+
+/// The kernel sends it SIGTERM when the thread that starts it ends, however it ends.
+pub fn end_with_this_thread(command: &mut Command) {
+    const PR_SET_PDEATHSIG: i32 = 1;
+    // SAFETY: between fork and exec there is one system call.
+    unsafe {
+        command.pre_exec(|| {
+            prctl(PR_SET_PDEATHSIG, TERMINATE as std::ffi::c_ulong);
+            Ok(())
+        });
+    }
+}
+
+/// kill -9.
+pub fn kill_hard(process: u32) {
+    // SAFETY: a system call; who calls knows whose process it is.
+    unsafe { kill(process.cast_signed(), 9) };
 }
 
 /// Asks until it holds; what was wrong last when it never did.
