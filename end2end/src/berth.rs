@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::command::read;
 use crate::json::Json;
 use crate::left::groups;
-use crate::stop::{asked_to_stop, end_with_this_thread, send_terminate, wait};
+use crate::stop::{asked_to_stop, end_with_this_thread, terminate, wait};
 use crate::visitor::Visitor;
 
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -49,8 +49,9 @@ impl Berth {
             .with_context(|| format!("could not make {}", home.display()))?;
         fs::set_permissions(&home, fs::Permissions::from_mode(0o711))?;
         let data = home.join("data");
-        let child = RefCell::new(up(binary, uv, &home, &data)?);
+        // Any free ports.
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let child = RefCell::new(up(binary, uv, &home, &data, [nowhere, nowhere])?);
         let mut berth = Self {
             child,
             binary: binary.to_owned(),
@@ -72,11 +73,11 @@ impl Berth {
         Ok(berth)
     }
 
-    /// After its supervisor was killed: starts it on the same data. It gets other ports.
+    /// After its supervisor ended: starts it on the same data and ports.
     pub fn start_again(&mut self) -> Result<()> {
         self.child.borrow_mut().wait()?;
         let _ = fs::remove_file(self.data.join("addresses.json"));
-        self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data)?);
+        self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data, [self.http, self.ssh])?);
         self.ready()
     }
 
@@ -192,7 +193,7 @@ impl Berth {
     fn end(&self) -> Result<()> {
         let mut child = self.child.borrow_mut();
         if child.try_wait()?.is_none() {
-            send_terminate(child.id());
+            terminate(child.id());
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         let status = loop {
@@ -224,10 +225,10 @@ impl Drop for Berth {
     }
 }
 
-fn up(binary: &Path, uv: Option<&Path>, home: &Path, data: &Path) -> Result<Child> {
+fn up(binary: &Path, uv: Option<&Path>, home: &Path, data: &Path, [http, ssh]: [SocketAddr; 2]) -> Result<Child> {
     let log = File::options().create(true).append(true).open(home.join("log"))?;
     let mut up = Command::new(binary);
-    up.args(["up", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--data"]).arg(data);
+    up.args(["up", "--http", &http.to_string(), "--ssh", &ssh.to_string(), "--data"]).arg(data);
     if let Some(uv) = uv {
         up.arg("--uv").arg(uv);
     }

@@ -10,31 +10,56 @@ use anyhow::{Result, bail};
 pub fn nothing_left(slice: u32, data: &Path) -> Result<()> {
     let mut left = Vec::new();
     let run = PathBuf::from(format!("/run/berth/{slice}.d"));
-    for path in [data.to_owned(), run.clone(), PathBuf::from(format!("/run/berth/{slice}"))] {
-        if path.exists() {
-            left.push(format!("the path {}", path.display()));
-        }
-    }
-    let first = (slice + 1) << 20;
-    processes(first..first + 65_536, &mut left);
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let below = |point: &str| Path::new(point).starts_with(&run) || Path::new(point).starts_with(data);
-    left.extend(
-        mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|p| below(p)).map(|p| format!("the mount {p}")),
-    );
+    of_data(data, &mounts, &mut left);
+    // A slice that is free is taken by the next that starts, maybe just now: then all of it is that one's.
+    let owner = PathBuf::from(format!("/run/berth/{slice}"));
+    let is_taken = || fs::read_to_string(&owner).is_ok_and(|other| Path::new(&other) != data);
+    let mut of_slice = Vec::new();
+    if !is_taken() {
+        of_the_slice(slice, &mounts, &mut of_slice)?;
+        of_slice.extend(
+            [&owner, &run].into_iter().filter(|path| path.exists()).map(|p| format!("the path {}", p.display())),
+        );
+    }
+    if !is_taken() {
+        left.append(&mut of_slice);
+    }
+    if !left.is_empty() {
+        bail!("left behind:\n  {}", left.join("\n  "));
+    }
+    Ok(())
+}
+
+fn mounts_below<'a>(mounts: &'a str, folder: &'a Path) -> impl Iterator<Item = String> + 'a {
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(move |point| Path::new(point).starts_with(folder)).map(|point| format!("the mount {point}"))
+}
+
+fn of_data(data: &Path, mounts: &str, left: &mut Vec<String>) {
+    if data.exists() {
+        left.push(format!("the path {}", data.display()));
+    }
+    left.extend(mounts_below(mounts, data));
     for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
         let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-        if below(file.trim_end_matches(" (deleted)\n").trim()) {
+        if Path::new(file.trim_end().trim_end_matches(" (deleted)")).starts_with(data) {
             left.push(format!("the loop device {} on {}", entry.file_name().to_string_lossy(), file.trim()));
         }
     }
+}
+
+fn of_the_slice(slice: u32, mounts: &str, left: &mut Vec<String>) -> Result<()> {
+    left.extend(mounts_below(mounts, &PathBuf::from(format!("/run/berth/{slice}.d"))));
+    let first = (slice + 1) << 20;
+    processes(first..first + 65_536, left);
     for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(&format!("b{slice}x")) {
             left.push(format!("the link {name}"));
         }
     }
-    for root in groups(&mounts) {
+    for root in groups(mounts) {
         let group = root.join(format!("berth-{slice}"));
         if group.exists() {
             left.push(format!("the control group {}", group.display()));
@@ -44,9 +69,6 @@ pub fn nothing_left(slice: u32, data: &Path) -> Result<()> {
     let table = format!("table inet berth-{slice}");
     if String::from_utf8_lossy(&tables.stdout).lines().any(|line| line == table) {
         left.push(format!("the nftables {table}"));
-    }
-    if !left.is_empty() {
-        bail!("left behind:\n  {}", left.join("\n  "));
     }
     Ok(())
 }
@@ -65,7 +87,8 @@ fn processes(uids: std::ops::Range<u32>, left: &mut Vec<String>) {
         let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
         let uid = field("Uid:").split_whitespace().next().and_then(|uid| uid.parse::<u32>().ok());
-        if uid.is_some_and(|uid| uids.contains(&uid)) {
+        // A zombie is dead: its new parent, the server's own first process, has not looked yet.
+        if uid.is_some_and(|uid| uids.contains(&uid)) && !field("State:").starts_with('Z') {
             left.push(format!("the process {} ({})", entry.file_name().to_string_lossy(), field("Name:")));
         }
     }

@@ -38,5 +38,5 @@ pub use self::person::Person;
 pub use self::postgres::{Postgres, empty, postgres};
 #[cfg(feature = "servers")]
 pub use self::redis::{Redis, redis};
-pub use self::stop::{asked_to_stop, kill_hard, listen_for_stop, wait};
+pub use self::stop::{asked_to_stop, kill_hard, listen_for_stop, terminate, wait};
 pub use self::visitor::{Answer, Visitor};

@@ -34,8 +34,8 @@ pub fn asked_to_stop() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// To a child that was not waited for yet, so the number is still its own.
-pub fn send_terminate(child: u32) {
+/// SIGTERM, to a child that was not waited for yet: so the number is still its own.
+pub fn terminate(child: u32) {
     // SAFETY: a system call on a process of ours.
     unsafe { kill(child.cast_signed(), TERMINATE) };
 }

@@ -70,6 +70,17 @@ impl Group {
         self.processes().is_empty()
     }
 
+    /// Asks everything in it to end, for at most `patience`.
+    pub fn ask(&self, patience: Duration) {
+        for pid in self.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + patience;
+        while !self.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Kills everything in it, frozen or forking, and waits until it is gone.
     pub fn end(&self) {
         let deadline = Instant::now() + END_TIMEOUT;

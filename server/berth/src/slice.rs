@@ -128,6 +128,11 @@ impl Slice {
         Group::new(format!("{}/platform", self.cgroup()))
     }
 
+    /// Those who hold instances.
+    pub fn shims(&self) -> Group {
+        Group::new(format!("{}/apps/shims", self.cgroup()))
+    }
+
     pub fn apps(&self) -> Group {
         Group::new(format!("{}/apps", self.cgroup()))
     }

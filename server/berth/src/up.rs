@@ -33,6 +33,8 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 /// From SIGTERM to SIGKILL; a balancer finishes its requests in it.
 const ROLE_STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// An instance may take 30 s to end by its own settings; all of them end at once.
+const APPS_STOP_TIMEOUT: Duration = Duration::from_secs(35);
 const RESTART_DELAY_MIN: Duration = Duration::from_millis(200);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
 /// Who ran this long starts again without delay.
@@ -146,6 +148,8 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
 
     roles.cancel();
     while role_tasks.join_next().await.is_some() {}
+    // Each app is ended as at a deploy: its shim asks it, and waits for what it does.
+    slice.shims().ask(APPS_STOP_TIMEOUT);
     slice.apps().end();
     engines.cancel();
     while engine_tasks.join_next().await.is_some() {}

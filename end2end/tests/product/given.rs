@@ -1,0 +1,140 @@
+//! What a test begins with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::{Berth, Person, Visitor, nothing_left, wait};
+
+/// How long a deploy may take on a busy machine.
+pub const DEPLOY: Duration = Duration::from_secs(120);
+/// How long something that happens at once may take on a busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+pub fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("apps")
+}
+
+fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"))
+}
+
+/// A Berth with a signed-in user who has a key.
+pub struct Given {
+    pub berth: Berth,
+    pub person: Person,
+    pub site: Visitor,
+}
+
+/// Runs `test` with a Berth of its own; afterwards nothing of it may be left.
+pub fn given(name: &str, test: impl FnOnce(&mut Given) -> Result<()>) {
+    let run = || -> Result<()> {
+        let binary = std::env::var_os("BERTH_BINARY").map_or_else(|| target().join("debug/berth"), PathBuf::from);
+        ensure!(binary.is_file(), "{} is not there: `cargo xtask build` builds it", binary.display());
+        let uv = target().join("tools/uv");
+        let berth = Berth::start(&binary, uv.is_file().then_some(uv.as_path()), name)?;
+        let mut site = Visitor::new(&berth.site, berth.http);
+        let person = Person::new(&berth, "ada")?;
+        person.sign_in(&mut site)?;
+        person.add_key(&mut site)?;
+        let mut given = Given { berth, person, site };
+        test(&mut given)?;
+        let (slice, data) = (given.berth.slice, given.berth.data.clone());
+        given.berth.stop()?;
+        nothing_left(slice, &data)
+    };
+    if let Err(cause) = run() {
+        panic!("{cause:#}");
+    }
+}
+
+impl Given {
+    /// An app with its repository, made from a sample and not pushed yet.
+    pub fn app(&mut self, name: &str, sample: &str) -> Result<()> {
+        self.person.create(&mut self.site, name)?;
+        self.person.prepare(name, &samples().join(sample))
+    }
+
+    /// An app from files of its own.
+    pub fn app_of(&mut self, name: &str, files: &[(&str, &str)]) -> Result<()> {
+        self.person.create(&mut self.site, name)?;
+        let folder = self.berth.home().join(format!("{name}.files"));
+        fs::create_dir(&folder)?;
+        for (file, text) in files {
+            fs::write(folder.join(file), text)?;
+        }
+        self.person.prepare(name, &folder)
+    }
+
+    pub fn visitor(&self, app: &str) -> Visitor {
+        Visitor::new(&self.berth.app(app), self.berth.http)
+    }
+
+    /// What git prints when `app` is pushed: all of it, and whether it was taken.
+    pub fn push(&self, app: &str) -> Result<(bool, String)> {
+        let output = self.person.git(app).args(["push", "berth", "main"]).output().context("could not start git")?;
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        println!("{said}");
+        Ok((output.status.success(), said))
+    }
+
+    /// Pushes what must be taken.
+    pub fn push_well(&self, app: &str) -> Result<String> {
+        let (taken, said) = self.push(app)?;
+        ensure!(taken, "the push was refused:\n{said}");
+        Ok(said)
+    }
+
+    /// Changes a file of the repository, and commits it.
+    pub fn change(&self, app: &str, file: &str, text: &str) -> Result<()> {
+        fs::write(self.person.repository(app).join(file), text)?;
+        self.person.commit(app, "A change")
+    }
+
+    /// Until `app` answers 200 with a page that says `says`.
+    pub fn answers(&self, app: &str, says: &str) -> Result<()> {
+        let mut visitor = self.visitor(app);
+        wait(SOON, || {
+            let answer = visitor.get("/")?;
+            ensure!(
+                answer.status == 200 && answer.body.contains(says),
+                "{app} answers {}: {}",
+                answer.status,
+                answer.body
+            );
+            Ok(())
+        })
+    }
+
+    /// Until a page of the site says `says`.
+    pub fn page_says(&mut self, path: &str, says: &str) -> Result<()> {
+        let site = &mut self.site;
+        wait(SOON, || {
+            let page = site.get(path)?;
+            ensure!(page.status == 200, "{path} answers {}", page.status);
+            ensure!(page.body.contains(says), "{path} does not say `{says}`:\n{}", page.body);
+            Ok(())
+        })
+    }
+
+    /// The pid of the only running instance's first process, as the database and the kernel know it: of the
+    /// processes in the apps' control group, those whose command line contains `words`.
+    pub fn app_processes(&self, words: &str) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        let user = self.berth.uid_first + 100..self.berth.uid_first + 65_536;
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+            let uid: u32 = uid.split_whitespace().next().unwrap_or_default().parse().unwrap_or(0);
+            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
+            if user.contains(&uid) && line.contains(words) {
+                found.push(pid);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}

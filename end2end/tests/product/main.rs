@@ -1,0 +1,8 @@
+//! Berth as a person uses it: a real `berth up`, the real git over OpenSSH, a browser's forms, and faults.
+//! Each test has an installation of its own, and holds that it leaves nothing behind.
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod given;
+mod pushes;
+mod trust;
