@@ -3,6 +3,7 @@
 //! Knows: which programs are needed, how the parts are built, in which order they are checked.
 //! Never: a heavy dependency (it must print at once), or a shell line. One file a verb.
 
+mod browser;
 mod build;
 mod check;
 mod demo;

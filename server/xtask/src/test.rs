@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail};
 use crate::build::{self, build};
 use crate::install::{self, For};
 use crate::work::{Work, cargo, clock, run};
-use crate::{sql, tidy};
+use crate::{browser, sql, tidy};
 
 /// Not part of a native build: one is the browser's, the other a tool.
 const NOT_NATIVE: [&str; 4] = ["--exclude", "frontend", "--exclude", "bindgen"];
 
 pub fn test() -> Result<()> {
-    let mut work = Work::new(build::STEPS + 5);
+    let mut work = Work::new(build::STEPS + 6);
     work.step("checking the format");
     run(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
     let berth = build(&mut work, For::Testing)?;
@@ -31,7 +31,12 @@ pub fn test() -> Result<()> {
         "warnings",
     ]))?;
     work.step("tests");
-    let counts = nextest(&berth)?;
+    let mut counts = nextest(&berth)?;
+    work.step("the site in a browser");
+    let seen = browser::browser(&berth)?;
+    counts.passed += seen.passed;
+    counts.failed += seen.failed;
+    counts.skipped += seen.skipped;
     eprintln!("took {}", clock(work.elapsed()));
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
     if counts.failed > 0 {
@@ -41,10 +46,10 @@ pub fn test() -> Result<()> {
 }
 
 #[derive(Default, Debug, PartialEq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub struct Counts {
+    pub passed: u64,
+    pub failed: u64,
+    pub skipped: u64,
 }
 
 fn nextest(berth: &std::path::Path) -> Result<Counts> {
