@@ -57,8 +57,8 @@ fn main() -> io::Result<()> {
                 AppPage {
                     app: orchard(),
                     newest: Some(deploying()),
-                    lines: app_lines(),
-                    build: build_lines(),
+                    lines: Some(app_lines()),
+                    build: Some(build_lines()),
                     after: "7.142.4".to_owned(),
                 },
             ),
@@ -67,11 +67,17 @@ fn main() -> io::Result<()> {
             "app-empty",
             app::app(
                 page,
-                AppPage { app: empty_app(), newest: None, lines: vec![], build: vec![], after: "0.0.0".to_owned() },
+                AppPage { app: empty_app(), newest: None, lines: Some(vec![]), build: None, after: "0.0.0".to_owned() },
             ),
         ),
-        ("deploy", deploy(page, DeployPage { deploy: deploying(), lines: build_lines(), after: "0.142.4".to_owned() })),
-        ("deploy-failed", deploy(page, DeployPage { deploy: failed(), lines: build_lines(), after: String::new() })),
+        (
+            "deploy",
+            deploy(page, DeployPage { deploy: deploying(), lines: Some(build_lines()), after: "0.142.4".to_owned() }),
+        ),
+        (
+            "deploy-failed",
+            deploy(page, DeployPage { deploy: failed(), lines: Some(build_lines()), after: String::new() }),
+        ),
         (
             "error",
             error(

@@ -13,9 +13,9 @@ pub struct AppPage {
     pub app: AppView,
     /// The newest deploy with its steps.
     pub newest: Option<DeployView>,
-    /// The last lines of the app, and of the open deploy.
-    pub lines: Vec<LogLine>,
-    pub build: Vec<LogLine>,
+    /// The last lines of the app, and of the open deploy; `None` when the log is away.
+    pub lines: Option<Vec<LogLine>>,
+    pub build: Option<Vec<LogLine>>,
     /// Where the event stream goes on.
     pub after: String,
 }
@@ -33,8 +33,8 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
     frame.html(move || {
         let name = app.name.to_string();
         let first = app.deploys.is_empty().then(|| first_push(&app));
-        let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), &build);
-        let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), &lines);
+        let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
+        let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
         view! {
             <header class="head">
                 <nav class="crumbs" aria-label="Breadcrumb">

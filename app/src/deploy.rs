@@ -10,7 +10,8 @@ use crate::{log, state};
 
 pub struct DeployPage {
     pub deploy: DeployView,
-    pub lines: Vec<LogLine>,
+    /// `None` when the log is away.
+    pub lines: Option<Vec<LogLine>>,
     /// Where the event stream goes on.
     pub after: String,
 }
@@ -34,7 +35,7 @@ pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
     }
     frame.html(move || {
         let href = format!("/apps/{app}");
-        let log = log::tail("build", number, format!("Build log of {app} v{number}"), &lines);
+        let log = log::tail("build", number, format!("Build log of {app} v{number}"), lines.as_deref());
         let close = moving.then(|| {
             view! { <p class="hint">"You may close this page: the deploy goes on, and the log is kept."</p> }
         });

@@ -46,10 +46,16 @@ fn plain(line: &str) -> String {
     plain
 }
 
-/// `name`: which log of the page it is (`lines` or `build`); `number`: of the deploy, or 0.
-pub fn tail(name: &'static str, number: i64, label: String, lines: &[LogLine]) -> impl IntoView + use<> {
-    let (some, html) = (!lines.is_empty(), rows(lines));
-    let waiting = if name == "build" { "No line of the build is here." } else { "Nothing was printed yet." };
+/// `name`: which log of the page it is (`lines` or `build`); `number`: of the deploy, or 0;
+/// `lines`: `None` when the log could not be asked.
+pub fn tail(name: &'static str, number: i64, label: String, lines: Option<&[LogLine]>) -> impl IntoView + use<> {
+    let some = lines.is_some_and(|lines| !lines.is_empty());
+    let html = rows(lines.unwrap_or_default());
+    let waiting = match (lines, name) {
+        (None, _) => "The log does not answer just now. Running apps are not affected.",
+        (_, "build") => "No line of the build is here.",
+        _ => "Nothing was printed yet.",
+    };
     view! {
         <LogTail>
             <pre

@@ -52,13 +52,13 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
                 AppPage {
                     app: app_view,
                     newest: Some(deploy_view.clone()),
-                    lines: lines(),
-                    build: lines(),
+                    lines: Some(lines()),
+                    build: Some(lines()),
                     after: String::new(),
                 },
             ),
         ),
-        ("deploy", deploy(page, DeployPage { deploy: deploy_view, lines: lines(), after: String::new() })),
+        ("deploy", deploy(page, DeployPage { deploy: deploy_view, lines: Some(lines()), after: String::new() })),
         ("error", error(page, problem)),
     ]
 }
@@ -129,16 +129,16 @@ fn what_the_stream_sends_has_its_place_on_the_page() {
         }
     };
     let shown =
-        AppPage { app: orchard(), newest: Some(deploying()), lines: vec![], build: vec![], after: String::new() };
+        AppPage { app: orchard(), newest: Some(deploying()), lines: Some(vec![]), build: None, after: String::new() };
     check(app::app(page, shown), of_app(&orchard(), Some(&deploying()), NOW));
-    let shown = DeployPage { deploy: failed(), lines: vec![], after: String::new() };
+    let shown = DeployPage { deploy: failed(), lines: None, after: String::new() };
     check(deploy(page, shown), of_deploy(&failed(), NOW));
 }
 
 fn deploy_page(view: DeployView) -> String {
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    deploy(page, DeployPage { deploy: view, lines: build_lines(), after: "0.142.4".to_owned() })
+    deploy(page, DeployPage { deploy: view, lines: Some(build_lines()), after: "0.142.4".to_owned() })
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn an_open_deploy_counts_on_and_says_what_comes() {
 fn an_app_without_a_deploy_shows_the_one_thing_to_do() {
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    let shown = AppPage { app: empty_app(), newest: None, lines: vec![], build: vec![], after: "0.0.0".to_owned() };
+    let shown = AppPage { app: empty_app(), newest: None, lines: Some(vec![]), build: None, after: "0.0.0".to_owned() };
     let text = read(&app::app(page, shown));
     assert!(
         text.contains("git remote add berth ssh://berth@berth.example:2222/kiln.git git push berth main")

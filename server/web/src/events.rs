@@ -8,17 +8,18 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use commands::{Actor, CommandError, Kind, LogLines, LogWhat};
-use domain::AppName;
 use domain::wire::LogLine;
+use domain::{AppName, UserId};
 use futures_util::StreamExt;
 use futures_util::stream::{self, ReadyChunks};
 use http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tower_sessions::session::Id;
 
@@ -34,6 +35,10 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After a log was lost, and after a deploy ended, for its last lines.
 const LOG_AGAIN: Duration = Duration::from_secs(2);
 const LINES_AT_ONCE: usize = 100;
+/// Open streams of this process, and of one user: each holds a connection of the balancer's and
+/// one or two of logs'.
+const STREAMS_MAX: usize = 1_000;
+const STREAMS_OF_USER_MAX: usize = 30;
 /// A viewer whose place is unknown begins this far back.
 const LINES_BEFORE: usize = 200;
 
@@ -82,7 +87,7 @@ impl Of {
 
 pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>) -> Result<Response, Failed> {
     let Some(session) = who.session.id() else { return Ok(StatusCode::UNAUTHORIZED.into_response()) };
-    let Ok(permit) = state.streams.clone().try_acquire_owned() else {
+    let Some(place) = state.streams.take(who.actor.user) else {
         return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
     };
     let mut heartbeat = interval(HEARTBEAT);
@@ -105,7 +110,7 @@ pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>)
         ends_at: None,
         over: false,
         heartbeat,
-        _permit: permit,
+        _place: place,
     };
     // Not yours and not there are the same, here too.
     viewer.look().await?;
@@ -114,6 +119,40 @@ pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>)
         Some((Ok::<_, Infallible>(event), viewer))
     });
     Ok(Sse::new(events).into_response())
+}
+
+/// How many streams are open, by user.
+#[derive(Clone, Default)]
+pub struct Streams {
+    open: Arc<Mutex<HashMap<UserId, usize>>>,
+}
+
+/// A stream's place among them; free again when this is dropped.
+struct Place {
+    streams: Streams,
+    user: UserId,
+}
+
+impl Streams {
+    fn take(&self, user: UserId) -> Option<Place> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = open.get(&user).copied().unwrap_or(0);
+        if theirs >= STREAMS_OF_USER_MAX || open.values().sum::<usize>() >= STREAMS_MAX {
+            return None;
+        }
+        open.insert(user, theirs + 1);
+        Some(Place { streams: self.clone(), user })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get_mut(&self.user) {
+            Some(theirs) if *theirs > 1 => *theirs -= 1,
+            _ => drop(open.remove(&self.user)),
+        }
+    }
 }
 
 /// One log being followed.
@@ -171,7 +210,7 @@ struct Viewer {
     ends_at: Option<Instant>,
     over: bool,
     heartbeat: Interval,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 enum Woken {
@@ -342,6 +381,18 @@ fn opened_into(log: &mut Log, opened: Result<LogLines, CommandError>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_user_does_not_take_all_streams() {
+        let streams = Streams::default();
+        let mut held: Vec<_> = (0..STREAMS_OF_USER_MAX).map(|_| streams.take(UserId(1))).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(streams.take(UserId(1)).is_none() && streams.take(UserId(2)).is_some());
+        held.pop();
+        assert!(streams.take(UserId(1)).is_some());
+        drop(held);
+        assert!(streams.open.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn a_cursor_is_read_as_it_was_written_and_nothing_else() {

@@ -1,6 +1,7 @@
 //! Tries a minute, then a growing delay: in Redis, and in memory while Redis is away.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,18 @@ impl Limit {
             Self::TriesByUser => "signin-user",
             Self::AccountsByAddress => "signup-address",
         }
+    }
+}
+
+/// Whose tries are one: an address, or an IPv6 network, of which one person has 2⁶⁴ addresses.
+pub fn network(address: Option<IpAddr>) -> String {
+    match address {
+        Some(IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.to_string(),
+            None => format!("{:x?}", &v6.segments()[..4]),
+        },
+        Some(v4) => v4.to_string(),
+        None => String::new(),
     }
 }
 
@@ -133,6 +146,15 @@ fn delay(limit: Limit, tries: u32) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_network_tries_as_one() {
+        let network = |text: &str| network(text.parse().ok());
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:192.0.2.7"), network("192.0.2.7"));
+        assert_ne!(network("192.0.2.7"), network("192.0.2.8"));
+    }
 
     #[test]
     fn the_delay_grows_with_each_try_too_many() {

@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use commands::{Commands, UserView};
 use domain::{Hostname, Time};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::assets::{Asset, Assets};
+use crate::events::Streams;
 use crate::limits::Limits;
 use crate::session::RedisStore;
 use crate::{Config, SignUp, WebError};
-
-/// Open event streams of this process: each holds a connection of the balancer's and one of logs'.
-const STREAMS_MAX: usize = 1_000;
 
 pub type Shared = Arc<State>;
 
@@ -24,7 +22,7 @@ pub struct State {
     pub assets: Assets,
     pub site: app::Site,
     pub hosts: Vec<Hostname>,
-    pub streams: Arc<Semaphore>,
+    pub streams: Streams,
     /// Ticks when somebody signed out: open streams look whether they still may.
     pub signed_out: watch::Sender<u64>,
     pub stop: CancellationToken,
@@ -49,7 +47,7 @@ impl State {
             assets,
             site,
             hosts: config.hosts,
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            streams: Streams::default(),
             signed_out: watch::channel(0).0,
             stop,
         }))

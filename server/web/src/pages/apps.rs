@@ -83,16 +83,14 @@ pub async fn look(
 }
 
 /// The last lines; a log that is away leaves a page without lines, not no page.
-async fn last(state: &Shared, actor: &Actor, name: &AppName, what: LogWhat, limit: usize) -> Vec<LogLine> {
+async fn last(state: &Shared, actor: &Actor, name: &AppName, what: LogWhat, limit: usize) -> Option<Vec<LogLine>> {
     let read = async { state.commands.log(actor, name, what, None, limit, false).await?.try_collect().await };
-    read.await.unwrap_or_else(|cause: commands::CommandError| {
-        tracing::warn!(error = %cause, "a page goes without its log");
-        Vec::new()
-    })
+    let read: Result<_, commands::CommandError> = read.await;
+    read.inspect_err(|cause| tracing::warn!(error = %cause, "a page goes without its log")).ok()
 }
 
-fn end_of(lines: &[LogLine]) -> u64 {
-    lines.last().map_or(0, |line| line.cursor)
+fn end_of(lines: Option<&Vec<LogLine>>) -> u64 {
+    lines.and_then(|lines| lines.last()).map_or(0, |line| line.cursor)
 }
 
 pub async fn app(State(state): State<Shared>, who: SignedIn, Path(name): Path<String>) -> Result<Html<String>, Failed> {
@@ -102,11 +100,11 @@ pub async fn app(State(state): State<Shared>, who: SignedIn, Path(name): Path<St
     let build = async {
         match open {
             Some(number) => last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await,
-            None => Vec::new(),
+            None => None,
         }
     };
     let (lines, build) = tokio::join!(last(&state, &who.actor, &name, LogWhat::App, LINES), build);
-    let cursor = Cursor { lines: end_of(&lines), deploy: open.unwrap_or(0), build: end_of(&build) };
+    let cursor = Cursor { lines: end_of(lines.as_ref()), deploy: open.unwrap_or(0), build: end_of(build.as_ref()) };
     let shown = AppPage { app, newest, lines, build, after: cursor.to_string() };
     Ok(Html(app::app(state.page(Some(&who.user)), shown)))
 }
@@ -119,7 +117,7 @@ pub async fn deploy(
     let (name, number) = (parse(&name)?, number(&n)?);
     let deploy = state.commands.deploy(&who.actor, &name, number).await?;
     let lines = last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await;
-    let cursor = Cursor { lines: 0, deploy: number, build: end_of(&lines) };
+    let cursor = Cursor { lines: 0, deploy: number, build: end_of(lines.as_ref()) };
     let shown = DeployPage { deploy, lines, after: cursor.to_string() };
     Ok(Html(app::deploy(state.page(Some(&who.user)), shown)))
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tower_sessions::Session;
 
 use super::again;
-use crate::limits::Limit;
+use crate::limits::{Limit, network};
 use crate::problem::{Failed, Problem};
 use crate::session::{self, Anybody};
 use crate::state::Shared;
@@ -45,7 +45,7 @@ pub async fn up_post(
     }
     let mut name = Typed::new(typed.name.clone());
     let mut email = Typed::new(typed.email.clone());
-    let address = who.address.map(|address| address.to_string()).unwrap_or_default();
+    let address = network(who.address);
     if let Err(wait) = state.limits.take(Limit::AccountsByAddress, &address).await {
         let html = app::sign_up(state.page(None), name, email, None, Some(too_many(wait)));
         return Ok((StatusCode::TOO_MANY_REQUESTS, retry_after(wait), Html(html)).into_response());
@@ -94,7 +94,7 @@ pub async fn in_post(State(state): State<Shared>, who: Anybody, Form(typed): For
     let form = |wrong: String| {
         app::sign_in(state.page(None), Typed::new(typed.email.clone()), Some(wrong), next.clone(), false)
     };
-    let address = who.address.map(|address| address.to_string()).unwrap_or_default();
+    let address = network(who.address);
     for (limit, name) in [(Limit::TriesByAddress, &address), (Limit::TriesByUser, &typed.email)] {
         if let Err(wait) = state.limits.take(limit, name).await {
             let page = Html(form(too_many(wait)));
@@ -121,7 +121,7 @@ pub async fn link_post(
     who: Anybody,
     Path(token): Path<String>,
 ) -> Result<Response, Failed> {
-    let address = who.address.map(|address| address.to_string()).unwrap_or_default();
+    let address = network(who.address);
     if let Err(wait) = state.limits.take(Limit::TriesByAddress, &address).await {
         let html = app::sign_in(state.page(None), Typed::default(), Some(too_many(wait)), None, false);
         return Ok((StatusCode::TOO_MANY_REQUESTS, retry_after(wait), Html(html)).into_response());
