@@ -162,9 +162,7 @@ async fn routes(
 ) -> Result<Response, ApiError> {
     only(Role::Balancer, role)?;
     let name = balancer_name(&shared);
-    if shared.known().balancer_asks(&name, ask.seen.as_ref(), clock::boottime()) {
-        shared.wake.notify_one();
-    }
+    shared.known().balancer_asks(&name, clock::boottime());
     Ok(answer(changed::<Routes>(&shared, &ask, |p| p.routes.clone(), |r| &r.seen).await))
 }
 

@@ -119,35 +119,22 @@ impl Known {
         }
     }
 
-    /// A balancer asks: it uses this table. True if that is news.
-    pub fn balancer_asks(&mut self, name: &str, seen: Option<&Seen>, now: Duration) -> bool {
-        match self.balancers.get_mut(name) {
-            Some(balancer) => {
-                balancer.at = now;
-                let news = balancer.seen.as_ref() != seen;
-                balancer.seen = seen.cloned();
-                news
-            }
-            None => {
-                let balancer = Balancer { at: now, seen: seen.cloned(), open: HashMap::new() };
-                self.balancers.insert(name.to_owned(), balancer);
-                true
-            }
+    /// A balancer asks: it lives. What it uses is taken from its reports only, which say at the same moment
+    /// what is still open.
+    pub fn balancer_asks(&mut self, name: &str, now: Duration) {
+        if let Some(balancer) = self.balancers.get_mut(name) {
+            balancer.at = now;
         }
     }
 
     /// True if it says something new.
     pub fn balancer_reports(&mut self, name: &str, report: &BalancerReport, now: Duration) -> bool {
-        let open: HashMap<InstanceId, u32> =
-            report.open.iter().filter(|o| o.requests > 0).map(|o| (o.id, o.requests)).collect();
-        let news = self.balancer_asks(name, report.seen.as_ref(), now);
-        match self.balancers.get_mut(name) {
-            Some(balancer) if balancer.open != open => {
-                balancer.open = open;
-                true
-            }
-            _ => news,
-        }
+        let open = report.open.iter().filter(|o| o.requests > 0).map(|o| (o.id, o.requests)).collect();
+        let new = Balancer { at: now, seen: report.seen.clone(), open };
+        let news = |old: &Balancer| old.seen != new.seen || old.open != new.open;
+        let is_news = self.balancers.get(name).is_none_or(news);
+        self.balancers.insert(name.to_owned(), new);
+        is_news
     }
 
     pub fn published(&mut self, seen: Seen, instances: BTreeSet<InstanceId>) {

@@ -34,9 +34,9 @@ pub struct Rows {
 }
 
 pub async fn read(db: &Db) -> Result<Rows, StoreError> {
-    let mut tx = db.snapshot().await?;
-    let tx = &mut tx;
-    Ok(Rows {
+    let mut whole = db.snapshot().await?;
+    let tx = &mut whole;
+    let rows = Rows {
         incarnation: store::leader::incarnation(tx).await?,
         now: store::leader::now(tx).await?,
         servers: store::server::all(tx).await?,
@@ -48,7 +48,9 @@ pub async fn read(db: &Db) -> Result<Rows, StoreError> {
         tips: deploy::all::tips(tx).await?,
         instances: instance::all::instances(tx).await?,
         failures: instance::all::failed(tx).await?,
-    })
+    };
+    whole.commit().await?;
+    Ok(rows)
 }
 
 /// The fleet, with what was heard of servers and balancers by `clock`.
