@@ -6,13 +6,18 @@
 
 mod disk;
 mod lines;
+mod node;
+mod operator;
 mod procfile;
 mod python;
+mod python_web;
 mod recipe;
 mod scan;
+mod stack;
 mod static_site;
 mod tell;
 mod tree;
+mod version;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,9 +39,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::disk::Disk;
 use self::lines::LineCutter;
-use self::recipe::{Buildpack, Recipe, Step, choose};
+use self::operator::Settings;
+use self::recipe::{Buildpack, Recipe, Source, Step, choose, read_procfile};
+use self::stack::Stack;
 use self::tell::Teller;
 use self::tree::Tree;
+use self::version::Version;
 use crate::bundle::{Bind, Program};
 use crate::net::Kind;
 use crate::sandbox::{Exit, Output, SandboxError, Slice, Spec, Tie};
@@ -75,8 +83,7 @@ pub struct Builder {
     dir: PathBuf,
     /// Bound read-only at `/opt/berth`.
     tools: PathBuf,
-    /// The operator's package settings.
-    env: BTreeMap<String, String>,
+    settings: Settings,
 }
 
 impl Builder {
@@ -93,9 +100,9 @@ impl Builder {
             slice,
             coordinator: Client::new(&config.coordinator, config.coordinator_token.clone()),
             logs: Client::new(&config.logs, config.logs_token.clone()),
+            settings: Settings::copy(&config.build_env, &dir.join("settings"))?,
             dir,
             tools: config.tools_dir.clone(),
-            env: config.build_env.clone(),
         })
     }
 
@@ -159,15 +166,21 @@ impl Build<'_> {
 
         self.unpack().await?;
         let tree = Tree::open(&self.app_dir()).map_err(ours("open the source"))?;
-        let (buildpack, recipe) = choose(&tree)?;
+        let procfile = read_procfile(&tree)?;
+        let pack = choose(&tree)?;
+        let stack = self.stack(pack).await?;
+        let mut recipe = pack.recipe(&Source { tree: &tree, stack: &stack, procfile: &procfile })?;
         for line in &recipe.says {
             self.teller.say(&format!("-----> {line}"));
         }
         for step in &recipe.steps {
-            self.teller.say(&format!("-----> {}", step.says));
+            if !step.says.is_empty() {
+                self.teller.say(&format!("-----> {}", step.says));
+            }
             self.step(step).await?;
         }
         cache.close().map_err(ours("close its cache"))?;
+        recipe.serve_site(&tree)?;
         for (process, command) in &recipe.processes {
             self.teller.say(&format!("       {process}: {command}"));
         }
@@ -177,7 +190,7 @@ impl Build<'_> {
         let (image, bytes) = self.squash().await?;
         self.teller.say(&format!("       {} ({:.1} MiB)", image.short(), bytes as f64 / f64::from(1 << 20)));
         let Recipe { processes, env, .. } = recipe;
-        Ok((image, Manifest { processes, env, buildpack: buildpack.to_owned(), stack: "host".to_owned(), bytes }))
+        Ok((image, Manifest { processes, env, buildpack: pack.name.to_owned(), stack: "host".to_owned(), bytes }))
     }
 
     /// A cache belongs to one app and one branch.
@@ -218,6 +231,22 @@ impl Build<'_> {
             return Err(Reason::new(format!("the source could not be unpacked: {}", said.last())).into());
         }
         Ok(())
+    }
+
+    /// What the server has of what the buildpack's apps run on.
+    async fn stack(&self, pack: &Buildpack) -> Result<Stack, Failed> {
+        let has_tool =
+            self.builder.tools.join(pack.tool).is_file() || !stack::programs(|name| name == pack.tool).is_empty();
+        let mut stack = Stack { has_tool, ..Stack::default() };
+        for program in stack::programs(pack.runs_on) {
+            let mut said = Said::default();
+            let run = Run { args: &[&program, "--version"], ..Run::default() };
+            let exit = self.sandbox(run, &mut |bytes| said.push(bytes)).await?;
+            if let Some(version) = Version::printed(&said.last()).filter(|_| exit.is_success()) {
+                stack.add(program, version);
+            }
+        }
+        Ok(stack)
     }
 
     async fn step(&self, step: &Step) -> Result<(), Failed> {
@@ -339,6 +368,7 @@ impl Build<'_> {
         ];
         if run.network {
             binds.push(Bind::read_write(self.dir().join("cache/cache"), "/cache"));
+            binds.extend_from_slice(&self.builder.settings.binds);
         }
         binds.extend_from_slice(run.binds);
         let mut env = if run.network { self.step_env() } else { BTreeMap::new() };
@@ -362,10 +392,13 @@ impl Build<'_> {
         }
     }
 
+    /// The operator's settings, and ours over them.
     fn step_env(&self) -> BTreeMap<String, String> {
         let ours = [
             ("HOME", "/cache/home"),
             ("LANG", "C.UTF-8"),
+            ("NPM_CONFIG_CACHE", "/cache/npm"),
+            ("NPM_CONFIG_UPDATE_NOTIFIER", "false"),
             ("UV_CACHE_DIR", "/cache/uv"),
             ("UV_LINK_MODE", "copy"),
             ("UV_PYTHON_DOWNLOADS", "never"),
@@ -375,7 +408,7 @@ impl Build<'_> {
             ("PYC_INVALIDATION_MODE", "UNCHECKED_HASH"),
             ("SOURCE_DATE_EPOCH", FILE_TIME),
         ];
-        let mut env = self.builder.env.clone();
+        let mut env = self.builder.settings.env.clone();
         env.extend(ours.map(|(k, v)| (k.to_owned(), v.to_owned())));
         env
     }
