@@ -4,84 +4,94 @@ use domain::{AppName, AppState, DeployState, Hostname, InstanceState, ProcessNam
 use store::deploy::Deploy;
 use store::instance::Instance;
 
-use crate::{Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView};
+use crate::{Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView, timely};
 
 const DEPLOYS_SHOWN: i64 = 20;
 
 impl Commands {
     pub async fn apps(&self, actor: &Actor) -> Result<Vec<AppRow>, CommandError> {
-        let mut tx = self.db.snapshot().await?;
-        let apps = store::app::list(&mut **tx, actor.customer).await?;
-        let deploys = store::deploy::latest(&mut **tx, actor.customer).await?;
-        let instances = store::instance::list(&mut **tx, actor.customer).await?;
-        tx.commit().await?;
-        let row = |app: store::app::App| {
-            let last = deploys.iter().find(|d| d.app_id == app.id);
-            let mine: Vec<&Instance> = instances.iter().filter(|i| i.app_id == app.id).collect();
-            let (health, summary) = health(app.state, app.release_number, last, &mine);
-            AppRow {
-                url: self.urls.app(&app.name),
-                name: app.name,
-                health,
-                summary,
-                release: app.release_number,
-                last_deploy: last.map(|d| deploy_row(d.clone(), app.release_number)),
-                created: app.created,
-            }
-        };
-        Ok(apps.into_iter().map(row).collect())
+        timely(async {
+            let mut tx = self.db.snapshot().await?;
+            let apps = store::app::list(&mut **tx, actor.customer).await?;
+            let deploys = store::deploy::latest(&mut **tx, actor.customer).await?;
+            let instances = store::instance::list(&mut **tx, actor.customer).await?;
+            tx.commit().await?;
+            let row = |app: store::app::App| {
+                let last = deploys.iter().find(|d| d.app_id == app.id);
+                let mine: Vec<&Instance> = instances.iter().filter(|i| i.app_id == app.id).collect();
+                let (health, summary) = health(app.state, app.release_number, last, &mine);
+                AppRow {
+                    url: self.urls.app(&app.name),
+                    name: app.name,
+                    health,
+                    summary,
+                    release: app.release_number,
+                    last_deploy: last.map(|d| deploy_row(d.clone(), app.release_number)),
+                    created: app.created,
+                }
+            };
+            Ok(apps.into_iter().map(row).collect())
+        })
+        .await
     }
 
     pub async fn app(&self, actor: &Actor, name: &AppName) -> Result<AppView, CommandError> {
-        let mut tx = self.db.snapshot().await?;
-        let app = store::app::get(&mut **tx, actor.customer, name).await?;
-        let app = app.ok_or_else(|| CommandError::NoApp { name: name.clone() })?;
-        let deploys = store::deploy::list(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
-        let instances = store::instance::of_app(&mut **tx, app.id).await?;
-        tx.commit().await?;
-        let mine: Vec<&Instance> = instances.iter().collect();
-        let (health, summary) = health(app.state, app.release_number, deploys.first(), &mine);
-        Ok(AppView {
-            url: self.urls.app(&app.name),
-            git_url: self.urls.git(&app.name),
-            name: app.name,
-            deploy_branch: app.deploy_branch,
-            state: app.state,
-            health,
-            summary,
-            release: app.release_number,
-            instances: instances.into_iter().map(instance_view).collect(),
-            deploys: deploys.into_iter().map(|d| deploy_row(d, app.release_number)).collect(),
-            created: app.created,
+        timely(async {
+            let mut tx = self.db.snapshot().await?;
+            let app = store::app::get(&mut **tx, actor.customer, name).await?;
+            let app = app.ok_or_else(|| CommandError::NoApp { name: name.clone() })?;
+            let deploys = store::deploy::list(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
+            let instances = store::instance::of_app(&mut **tx, app.id).await?;
+            tx.commit().await?;
+            let mine: Vec<&Instance> = instances.iter().collect();
+            let (health, summary) = health(app.state, app.release_number, deploys.first(), &mine);
+            Ok(AppView {
+                url: self.urls.app(&app.name),
+                git_url: self.urls.git(&app.name),
+                name: app.name,
+                deploy_branch: app.deploy_branch,
+                state: app.state,
+                health,
+                summary,
+                release: app.release_number,
+                instances: instances.into_iter().map(instance_view).collect(),
+                deploys: deploys.into_iter().map(|d| deploy_row(d, app.release_number)).collect(),
+                created: app.created,
+            })
         })
+        .await
     }
 
     /// Makes an app, with its hostname.
     pub async fn app_create(&self, actor: &Actor, name: &str) -> Result<AppName, CommandError> {
-        let name: AppName = name.trim().parse().map_err(|cause| CommandError::name("name", cause))?;
-        let hostname: Hostname =
-            format!("{name}.{}", self.urls.apps_domain).parse().map_err(|cause| CommandError::name("name", cause))?;
-        let mut tx = self.db.begin().await?;
-        let (apps, apps_max) = store::app::room(&mut tx, actor.customer).await?;
-        if apps >= apps_max {
-            return Err(CommandError::AppsLimit { apps });
-        }
-        if store::app::is_kept(&mut tx, actor.customer, &name).await? {
-            return Err(CommandError::NameTaken { name });
-        }
-        let app = match store::app::create(&mut tx, actor.customer, &name).await {
-            Ok(app) => app,
-            Err(cause) if cause.forbidden_by() == Some(store::Constraint::AppNameOnce) => {
+        timely(async {
+            let name: AppName = name.trim().parse().map_err(|cause| CommandError::name("name", cause))?;
+            let hostname: Hostname = format!("{name}.{}", self.urls.apps_domain)
+                .parse()
+                .map_err(|cause| CommandError::name("name", cause))?;
+            let mut tx = self.db.begin().await?;
+            let (apps, apps_max) = store::app::room(&mut tx, actor.customer).await?;
+            if apps >= apps_max {
+                return Err(CommandError::AppsLimit { apps });
+            }
+            if store::app::is_kept(&mut tx, actor.customer, &name).await? {
                 return Err(CommandError::NameTaken { name });
             }
-            Err(cause) => return Err(cause.into()),
-        };
-        if !store::app::create_hostname(&mut tx, app, &hostname).await? {
-            return Err(CommandError::NameTaken { name });
-        }
-        self.record(&mut tx, actor, "app create", name.as_str(), None, None).await?;
-        tx.commit().await?;
-        Ok(name)
+            let app = match store::app::create(&mut tx, actor.customer, &name).await {
+                Ok(app) => app,
+                Err(cause) if cause.forbidden_by() == Some(store::Constraint::AppNameOnce) => {
+                    return Err(CommandError::NameTaken { name });
+                }
+                Err(cause) => return Err(cause.into()),
+            };
+            if !store::app::create_hostname(&mut tx, app, &hostname).await? {
+                return Err(CommandError::NameTaken { name });
+            }
+            self.record(&mut tx, actor, "app create", name.as_str(), None, None).await?;
+            tx.commit().await?;
+            Ok(name)
+        })
+        .await
     }
 }
 

@@ -3,7 +3,7 @@
 use domain::{AppId, AppName, CommitId, DeployId, Outcome, SourceHash};
 
 use crate::apps::deploy_row;
-use crate::{Actor, CommandError, Commands, DeployView, StepView};
+use crate::{Actor, CommandError, Commands, DeployView, StepView, timely};
 
 /// Where a push goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,74 +39,86 @@ pub struct BranchMove {
 
 impl Commands {
     pub async fn deploy(&self, actor: &Actor, app: &AppName, number: i64) -> Result<DeployView, CommandError> {
-        let mut tx = self.db.snapshot().await?;
-        let owned = store::app::get(&mut **tx, actor.customer, app).await?;
-        let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
-        let deploy = store::deploy::get(&mut **tx, actor.customer, app, number).await?;
-        let deploy = deploy.ok_or(CommandError::NotFound { what: "deploy" })?;
-        let steps = store::deploy::steps(&mut **tx, deploy.id).await?;
-        tx.commit().await?;
-        let step = |s: store::deploy::DeployStep| StepView {
-            step: s.step,
-            attempt: s.attempt,
-            started: s.started,
-            ended: s.ended,
-            outcome: s.outcome,
-            detail: s.detail,
-        };
-        Ok(DeployView {
-            id: deploy.id,
-            app_url: self.urls.app(&owned.name),
-            app: owned.name,
-            row: deploy_row(deploy, owned.release_number),
-            steps: steps.into_iter().map(step).collect(),
-            serving: owned.release_number,
+        timely(async {
+            let mut tx = self.db.snapshot().await?;
+            let owned = store::app::get(&mut **tx, actor.customer, app).await?;
+            let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
+            let deploy = store::deploy::get(&mut **tx, actor.customer, app, number).await?;
+            let deploy = deploy.ok_or(CommandError::NotFound { what: "deploy" })?;
+            let steps = store::deploy::steps(&mut **tx, deploy.id).await?;
+            tx.commit().await?;
+            let step = |s: store::deploy::DeployStep| StepView {
+                step: s.step,
+                attempt: s.attempt,
+                started: s.started,
+                ended: s.ended,
+                outcome: s.outcome,
+                detail: s.detail,
+            };
+            Ok(DeployView {
+                id: deploy.id,
+                app_url: self.urls.app(&owned.name),
+                app: owned.name,
+                row: deploy_row(deploy, owned.release_number),
+                steps: steps.into_iter().map(step).collect(),
+                serving: owned.release_number,
+            })
         })
+        .await
     }
 
     pub async fn push_target(&self, actor: &Actor, app: &AppName) -> Result<PushTarget, CommandError> {
-        let owned = store::app::get(self.db.pool(), actor.customer, app).await?;
-        let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
-        Ok(PushTarget { app: owned.id, name: owned.name, deploy_branch: owned.deploy_branch })
+        timely(async {
+            let owned = store::app::get(self.db.pool(), actor.customer, app).await?;
+            let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
+            Ok(PushTarget { app: owned.id, name: owned.name, deploy_branch: owned.deploy_branch })
+        })
+        .await
     }
 
     /// Asks for a deploy of what was pushed; the coordinator carries it. Its number within the app.
     pub async fn deploy_create(&self, actor: &Actor, app: AppId, push: NewPush) -> Result<i64, CommandError> {
-        // Strangers' bytes: a subject is one line, and no longer than it is read.
-        let subject: String = push.subject.chars().filter(|c| !c.is_control()).take(200).collect();
-        let mut tx = self.db.begin().await?;
-        let new = store::deploy::NewDeploy {
-            commit: &push.commit,
-            subject: &subject,
-            branch: &push.branch,
-            before: push.before.as_ref(),
-            source: &push.source,
-            user: actor.user,
-        };
-        let number = store::deploy::create(&mut tx, actor.customer, app, new).await?;
-        let number = number.ok_or(CommandError::NotFound { what: "app" })?;
-        let after = serde_json::json!({ "deploy": number, "commit": push.commit, "branch": push.branch });
-        self.record(&mut tx, actor, "push", &app.to_string(), None, Some(after)).await?;
-        tx.commit().await?;
-        Ok(number)
+        timely(async {
+            // Strangers' bytes: a subject is one line, and no longer than it is read.
+            let subject: String = push.subject.chars().filter(|c| !c.is_control()).take(200).collect();
+            let mut tx = self.db.begin().await?;
+            let new = store::deploy::NewDeploy {
+                commit: &push.commit,
+                subject: &subject,
+                branch: &push.branch,
+                before: push.before.as_ref(),
+                source: &push.source,
+                user: actor.user,
+            };
+            let number = store::deploy::create(&mut tx, actor.customer, app, new).await?;
+            let number = number.ok_or(CommandError::NotFound { what: "app" })?;
+            let after = serde_json::json!({ "deploy": number, "commit": push.commit, "branch": push.branch });
+            self.record(&mut tx, actor, "push", &app.to_string(), None, Some(after)).await?;
+            tx.commit().await?;
+            Ok(number)
+        })
+        .await
     }
 
     /// For the receiver's loop: the branches that wait to be moved. They stay with this `Commands` for
     /// 30 s, then whoever asks next gets them, as a new attempt.
     pub async fn branch_moves(&self) -> Result<Vec<BranchMove>, CommandError> {
-        let mut tx = self.db.begin().await?;
-        let steps = store::deploy::branch_steps(&mut tx, &self.holder).await?;
-        tx.commit().await?;
-        let moves = steps.into_iter().map(|s| BranchMove {
-            deploy: s.deploy,
-            attempt: s.attempt,
-            app: s.app,
-            number: s.number,
-            branch: s.branch,
-            commit: s.commit,
-            before: s.before,
-        });
-        Ok(moves.collect())
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let steps = store::deploy::branch_steps(&mut tx, &self.holder).await?;
+            tx.commit().await?;
+            let moves = steps.into_iter().map(|s| BranchMove {
+                deploy: s.deploy,
+                attempt: s.attempt,
+                app: s.app,
+                number: s.number,
+                branch: s.branch,
+                commit: s.commit,
+                before: s.before,
+            });
+            Ok(moves.collect())
+        })
+        .await
     }
 
     /// How it went; `Err` has the reason in words for who pushed. False: another attempt took over.
@@ -116,10 +128,13 @@ impl Commands {
         attempt: i32,
         outcome: Result<(), String>,
     ) -> Result<bool, CommandError> {
-        let (word, detail) = match &outcome {
-            Ok(()) => (Outcome::Done, None),
-            Err(reason) => (Outcome::Failed, Some(reason.as_str())),
-        };
-        Ok(store::deploy::end_branch_step(self.db.pool(), deploy, attempt, word, detail).await?)
+        timely(async {
+            let (word, detail) = match &outcome {
+                Ok(()) => (Outcome::Done, None),
+                Err(reason) => (Outcome::Failed, Some(reason.as_str())),
+            };
+            Ok(store::deploy::end_branch_step(self.db.pool(), deploy, attempt, word, detail).await?)
+        })
+        .await
     }
 }

@@ -3,44 +3,51 @@
 use domain::KeyId;
 use ssh_key::{HashAlg, PublicKey};
 
-use crate::{Actor, CommandError, Commands, KeyView};
+use crate::{Actor, CommandError, Commands, KeyView, timely};
 
 const RSA_BITS_MIN: usize = 2048;
 
 impl Commands {
     pub async fn keys(&self, actor: &Actor) -> Result<Vec<KeyView>, CommandError> {
-        Ok(store::key::list(self.db.pool(), actor.user).await?.into_iter().map(view).collect())
+        timely(async { Ok(store::key::list(self.db.pool(), actor.user).await?.into_iter().map(view).collect()) }).await
     }
 
     /// `public` is the line of a `.pub` file; without a name, its comment is one.
     pub async fn key_add(&self, actor: &Actor, name: &str, public: &str) -> Result<KeyView, CommandError> {
-        let key = parse(public)?;
-        let name = match name.trim() {
-            "" if key.comment().trim().is_empty() => "key".to_owned(),
-            "" => key.comment().trim().chars().filter(|c| !c.is_control()).take(100).collect(),
-            given => given.to_owned(),
-        };
-        if name.chars().count() > 100 || name.chars().any(char::is_control) {
-            return Err(CommandError::invalid("name", "Use at most 100 characters on one line."));
-        }
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        let public = PublicKey::new(key.key_data().clone(), "").to_openssh().map_err(CommandError::internal)?;
-        let mut tx = self.db.begin().await?;
-        let kind = key.algorithm().as_str().to_owned();
-        let added = store::key::add(&mut tx, actor.user, &name, &kind, &fingerprint, &public).await?;
-        self.record(&mut tx, actor, "key add", &fingerprint, None, Some(serde_json::json!({ "name": name }))).await?;
-        tx.commit().await?;
-        Ok(view(added))
+        timely(async {
+            let key = parse(public)?;
+            let name = match name.trim() {
+                "" if key.comment().trim().is_empty() => "key".to_owned(),
+                "" => key.comment().trim().chars().filter(|c| !c.is_control()).take(100).collect(),
+                given => given.to_owned(),
+            };
+            if name.chars().count() > 100 || name.chars().any(char::is_control) {
+                return Err(CommandError::invalid("name", "Use at most 100 characters on one line."));
+            }
+            let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+            let public = PublicKey::new(key.key_data().clone(), "").to_openssh().map_err(CommandError::internal)?;
+            let mut tx = self.db.begin().await?;
+            let kind = key.algorithm().as_str().to_owned();
+            let added = store::key::add(&mut tx, actor.user, &name, &kind, &fingerprint, &public).await?;
+            self.record(&mut tx, actor, "key add", &fingerprint, None, Some(serde_json::json!({ "name": name })))
+                .await?;
+            tx.commit().await?;
+            Ok(view(added))
+        })
+        .await
     }
 
     pub async fn key_remove(&self, actor: &Actor, key: KeyId) -> Result<(), CommandError> {
-        let mut tx = self.db.begin().await?;
-        let Some(fingerprint) = store::key::remove(&mut tx, actor.user, key).await? else {
-            return Err(CommandError::NotFound { what: "key" });
-        };
-        self.record(&mut tx, actor, "key remove", &fingerprint, None, None).await?;
-        tx.commit().await?;
-        Ok(())
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let Some(fingerprint) = store::key::remove(&mut tx, actor.user, key).await? else {
+                return Err(CommandError::NotFound { what: "key" });
+            };
+            self.record(&mut tx, actor, "key remove", &fingerprint, None, None).await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
     }
 }
 

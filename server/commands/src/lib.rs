@@ -94,6 +94,8 @@ pub struct Config {
 }
 
 const CONNECTIONS_MAX: u32 = 8;
+/// Of a whole command: a PostgreSQL that hangs is one that is away.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The door itself: cheap to clone.
@@ -168,6 +170,15 @@ impl Commands {
             ..self.event(actor.door, verb, subject)
         };
         Ok(store::event::record(tx, event).await?)
+    }
+}
+
+/// What does not end in time was not done, as far as anybody knows: a transaction that was not committed is
+/// rolled back when its connection goes.
+async fn timely<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    match tokio::time::timeout(COMMAND_TIMEOUT, work).await {
+        Ok(done) => done,
+        Err(late) => Err(CommandError::Away { what: "The database", cause: late.into() }),
     }
 }
 

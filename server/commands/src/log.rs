@@ -9,7 +9,7 @@ use domain::wire::{LogLine, LogStream};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
-use crate::{Actor, CommandError, Commands};
+use crate::{Actor, CommandError, Commands, timely};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A line as JSON: 16 KiB of text, each byte six at worst.
@@ -46,19 +46,22 @@ impl Commands {
         limit: usize,
         follow: bool,
     ) -> Result<LogLines, CommandError> {
-        let app = self.push_target(actor, app).await?.app;
-        let stream = match what {
-            LogWhat::App => LogStream::App(app),
-            LogWhat::Deploy(number) => LogStream::Deploy(app, number),
-        };
-        let Some(logs) = &self.logs else {
-            return Err(CommandError::internal("this door was not given the logs process"));
-        };
-        let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
-        let follow = if follow { "&follow=1" } else { "" };
-        let path = format!("/v1/stream?stream={stream}&limit={limit}{after}{follow}");
-        let bytes = logs.get_stream(&path, HEAD_TIMEOUT).await?;
-        Ok(LogLines { lines: parse(bytes.map_err(CommandError::from)).boxed() })
+        timely(async {
+            let app = self.push_target(actor, app).await?.app;
+            let stream = match what {
+                LogWhat::App => LogStream::App(app),
+                LogWhat::Deploy(number) => LogStream::Deploy(app, number),
+            };
+            let Some(logs) = &self.logs else {
+                return Err(CommandError::internal("this door was not given the logs process"));
+            };
+            let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
+            let follow = if follow { "&follow=1" } else { "" };
+            let path = format!("/v1/stream?stream={stream}&limit={limit}{after}{follow}");
+            let bytes = logs.get_stream(&path, HEAD_TIMEOUT).await?;
+            Ok(LogLines { lines: parse(bytes.map_err(CommandError::from)).boxed() })
+        })
+        .await
     }
 }
 

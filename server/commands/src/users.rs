@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use store::event::NewEvent;
 
 use crate::password::Passwords;
-use crate::{Actor, CommandError, Commands, Door, UserView};
+use crate::{Actor, CommandError, Commands, Door, UserView, timely};
 
 /// What a new user typed; each is checked here.
 #[derive(Debug, Clone)]
@@ -27,81 +27,106 @@ impl Commands {
     /// answers the same, after the same work: a stranger does not learn who is a customer. So the door
     /// does not sign the new user in either, but asks for the password once more.
     pub async fn sign_up(&self, new: SignUp, origin: Option<IpAddr>) -> Result<(), CommandError> {
-        let name = checked_name(&new.name)?;
-        let email: Email = new.email.parse().map_err(|cause| CommandError::name("email", cause))?;
-        Passwords::check(&new.password)?;
-        let hash = self.passwords.hash(&new.password).await?;
-        self.user_with_customer(&email, &name, Some(&hash), false, Door::Page, origin).await?;
-        Ok(())
+        timely(async {
+            let name = checked_name(&new.name)?;
+            let email: Email = new.email.parse().map_err(|cause| CommandError::name("email", cause))?;
+            Passwords::check(&new.password)?;
+            let hash = self.passwords.hash(&new.password).await?;
+            self.user_with_customer(&email, &name, Some(&hash), false, Door::Page, origin).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Whose address and password these are.
     pub async fn sign_in(&self, email: &str, password: &Secret<String>) -> Result<UserId, CommandError> {
-        let known = match email.parse::<Email>() {
-            Ok(email) => store::user::credentials(self.db.pool(), &email).await?,
-            Err(_) => None,
-        };
-        let hash = known.as_ref().and_then(|known| known.password_hash.as_deref());
-        let matches = self.passwords.matches(password, hash).await?;
-        known.filter(|_| matches).map(|known| known.id).ok_or(CommandError::WrongPassword)
+        timely(async {
+            let known = match email.parse::<Email>() {
+                Ok(email) => store::user::credentials(self.db.pool(), &email).await?,
+                Err(_) => None,
+            };
+            let hash = known.as_ref().and_then(|known| known.password_hash.as_deref());
+            let matches = self.passwords.matches(password, hash).await?;
+            known.filter(|_| matches).map(|known| known.id).ok_or(CommandError::WrongPassword)
+        })
+        .await
     }
 
     /// Whose one-time link it is; it is spent by this.
     pub async fn redeem_link(&self, token: &str) -> Result<UserId, CommandError> {
-        let mut tx = self.db.begin().await?;
-        let user = store::user::redeem_link(&mut tx, &Sha256::digest(token)).await?.ok_or(CommandError::LinkSpent)?;
-        let event = NewEvent { user: Some(user), ..self.event(Door::Page, "link redeem", "") };
-        store::event::record(&mut tx, event).await?;
-        tx.commit().await?;
-        Ok(user)
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let user =
+                store::user::redeem_link(&mut tx, &Sha256::digest(token)).await?.ok_or(CommandError::LinkSpent)?;
+            let event = NewEvent { user: Some(user), ..self.event(Door::Page, "link redeem", "") };
+            store::event::record(&mut tx, event).await?;
+            tx.commit().await?;
+            Ok(user)
+        })
+        .await
     }
 
     pub async fn user(&self, user: UserId) -> Result<UserView, CommandError> {
-        let user = store::user::get(self.db.pool(), user).await?.ok_or(CommandError::NotFound { what: "user" })?;
-        Ok(UserView {
-            id: user.id,
-            customer: user.customer,
-            customer_name: user.customer_name,
-            email: user.email.parse().map_err(CommandError::internal)?,
-            name: user.name,
-            operator: user.operator,
-            sessions_since: user.sessions_since,
-            has_password: user.has_password,
+        timely(async {
+            let user = store::user::get(self.db.pool(), user).await?.ok_or(CommandError::NotFound { what: "user" })?;
+            Ok(UserView {
+                id: user.id,
+                customer: user.customer,
+                customer_name: user.customer_name,
+                email: user.email.parse().map_err(CommandError::internal)?,
+                name: user.name,
+                operator: user.operator,
+                sessions_since: user.sessions_since,
+                has_password: user.has_password,
+            })
         })
+        .await
     }
 
     /// Voids all sessions of the user, this one too.
     pub async fn sign_out_everywhere(&self, actor: &Actor) -> Result<(), CommandError> {
-        let mut tx = self.db.begin().await?;
-        store::user::sign_out_everywhere(&mut tx, actor.user).await?;
-        self.record(&mut tx, actor, "sign out everywhere", "", None, None).await?;
-        tx.commit().await?;
-        Ok(())
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            store::user::sign_out_everywhere(&mut tx, actor.user).await?;
+            self.record(&mut tx, actor, "sign out everywhere", "", None, None).await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Whether somebody has this key; nothing is proved by offering one, so nothing is noted.
     pub async fn key_is_known(&self, fingerprint: &str) -> Result<bool, CommandError> {
-        Ok(store::key::owner(self.db.pool(), fingerprint).await?.is_some())
+        timely(async { Ok(store::key::owner(self.db.pool(), fingerprint).await?.is_some()) }).await
     }
 
     /// Whose key this is, by its fingerprint (`SHA256:…`), after its signature was checked.
     pub async fn actor_by_key(&self, fingerprint: &str, origin: Option<IpAddr>) -> Result<Option<Actor>, CommandError> {
-        let Some(owner) = store::key::owner(self.db.pool(), fingerprint).await? else { return Ok(None) };
-        store::key::used(self.db.pool(), owner.key).await?;
-        Ok(Some(Actor { user: owner.user, customer: owner.customer, door: Door::Ssh, origin }))
+        timely(async {
+            let Some(owner) = store::key::owner(self.db.pool(), fingerprint).await? else { return Ok(None) };
+            store::key::used(self.db.pool(), owner.key).await?;
+            Ok(Some(Actor { user: owner.user, customer: owner.customer, door: Door::Ssh, origin }))
+        })
+        .await
     }
 
     /// By root's shell: a user without a password, and the link by which they sign in first.
     pub async fn user_create(&self, email: &Email, name: &str, operator: bool) -> Result<String, CommandError> {
-        let name = checked_name(name)?;
-        let user = self.user_with_customer(email, &name, None, operator, Door::Shell, None).await?;
-        self.link(user.ok_or(CommandError::EmailKnown)?).await
+        timely(async {
+            let name = checked_name(name)?;
+            let user = self.user_with_customer(email, &name, None, operator, Door::Shell, None).await?;
+            self.link(user.ok_or(CommandError::EmailKnown)?).await
+        })
+        .await
     }
 
     /// By root's shell: a link by which the user signs in once.
     pub async fn user_link(&self, email: &Email) -> Result<String, CommandError> {
-        let user = store::user::by_email(self.db.pool(), email).await?;
-        self.link(user.ok_or(CommandError::NotFound { what: "user" })?).await
+        timely(async {
+            let user = store::user::by_email(self.db.pool(), email).await?;
+            self.link(user.ok_or(CommandError::NotFound { what: "user" })?).await
+        })
+        .await
     }
 
     async fn link(&self, user: UserId) -> Result<String, CommandError> {

@@ -297,3 +297,52 @@ async fn when_postgresql_is_away_it_is_said_so() {
     assert_eq!(error.message(), "The database does not answer just now.");
     assert!(!format!("{error:?}").contains(GOOD));
 }
+
+/// Carries bytes to PostgreSQL until it is told to hang.
+async fn between(postgres: &harness::Postgres, dir: &std::path::Path) -> (String, tokio::sync::watch::Sender<bool>) {
+    let url = postgres.url();
+    let (base, real) = url.split_once("?host=").unwrap();
+    let listener = tokio::net::UnixListener::bind(dir.join(".s.PGSQL.5432")).unwrap();
+    let (hang, hanging) = tokio::sync::watch::channel(false);
+    let real = std::path::Path::new(real).join(".s.PGSQL.5432");
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (real, mut hanging) = (real.clone(), hanging.clone());
+            tokio::spawn(async move {
+                if *hanging.borrow() {
+                    // Not even begun: a server waits for who signs in, and holds up what others do.
+                    return std::future::pending::<()>().await;
+                }
+                let mut far = tokio::net::UnixStream::connect(real).await.unwrap();
+                let hung = async { hanging.wait_for(|hang| *hang).await.is_ok() };
+                let over = tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => true,
+                    hung = hung => !hung,
+                };
+                if !over {
+                    std::future::pending::<()>().await;
+                }
+            });
+        }
+    });
+    (format!("{base}?host={}", dir.display()), hang)
+}
+
+#[tokio::test]
+async fn a_postgresql_that_hangs_is_one_that_is_away() {
+    let postgres = harness::postgres().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (url, hang) = between(&postgres, dir.path()).await;
+    let urls = Urls {
+        site: String::new(),
+        apps_domain: "localhost".into(),
+        apps_scheme: "http".into(),
+        apps_port: None,
+        ssh: String::new(),
+    };
+    let config = Config { database_url: Secret::new(url), logs: None, urls };
+    let commands = Commands::connect(config).await.unwrap();
+    refused(commands.user(UserId(1)).await, Kind::NotFound);
+    hang.send(true).unwrap();
+    refused(commands.user(UserId(1)).await, Kind::Away);
+}

@@ -21,6 +21,7 @@ use crate::publish::Published;
 use crate::readings::{self, Source};
 use crate::{Shared, clock, lead, report};
 
+const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// 5,000 readings are some 1 MB.
 const REPORT_BYTES_MAX: usize = 8 << 20;
@@ -44,6 +45,8 @@ enum ApiError {
     Role,
     #[error("this coordinator does not lead; ask again")]
     NotLeading,
+    #[error("the database does not answer; send it again")]
+    Late,
     #[error("there is no such object")]
     NoObject,
     #[error("the database did not take it; send it again")]
@@ -62,7 +65,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::Role => StatusCode::FORBIDDEN,
-            Self::NotLeading => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotLeading | Self::Late => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoObject => StatusCode::NOT_FOUND,
             Self::Store { cause } if cause.is_away() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store { cause: StoreError::NotLeading { .. } } => StatusCode::SERVICE_UNAVAILABLE,
@@ -98,6 +101,14 @@ impl From<ObjectsError> for ApiError {
 
 fn only(wanted: Role, role: Role) -> Result<(), ApiError> {
     if role == wanted { Ok(()) } else { Err(ApiError::Role) }
+}
+
+/// A database that hangs is one that is away: who reports sends it again.
+async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(REPORT_TIMEOUT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ApiError::Late),
+    }
 }
 
 /// What differs from `seen`, as soon as it does; `None` when nothing did in time.
@@ -152,7 +163,7 @@ async fn runner_report(
 ) -> Result<Json<Committed>, ApiError> {
     only(Role::Runner, role)?;
     let (epoch, server) = shared.leading().ok_or(ApiError::NotLeading)?;
-    Ok(Json(report::take(&shared, epoch, server, &report).await?))
+    Ok(Json(timely(report::take(&shared, epoch, server, &report)).await?))
 }
 
 async fn routes(
@@ -177,7 +188,7 @@ async fn counts(
         shared.wake.notify_one();
     }
     let now = Time::from(std::time::SystemTime::now());
-    Ok(Json(readings::take(&shared, Source::Balancer, &report.readings, now).await?))
+    Ok(Json(timely(readings::take(&shared, Source::Balancer, &report.readings, now)).await?))
 }
 
 /// On a unix socket, the balancer is this server's.

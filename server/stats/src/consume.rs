@@ -18,6 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long Redis holds a question when nothing is there.
 const BLOCK: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// An entry that a consumer has held for so long is somebody else's to take over.
 const CLAIM_AFTER: Duration = Duration::from_secs(5);
 const CLAIM_EVERY: Duration = Duration::from_secs(2);
@@ -36,6 +37,8 @@ pub(crate) enum Trouble {
         #[from]
         cause: StoreError,
     },
+    #[error("PostgreSQL does not answer")]
+    Late,
 }
 
 pub(crate) struct Consumer<'a> {
@@ -143,7 +146,10 @@ impl<'a> Consumer<'a> {
             return Ok(());
         }
         let batch = merged(entries);
-        store::reading::merge(self.db.pool(), &batch).await?;
+        match tokio::time::timeout(COMMIT_TIMEOUT, store::reading::merge(self.db.pool(), &batch)).await {
+            Ok(merged) => merged?,
+            Err(_) => return Err(Trouble::Late),
+        }
         let ids: Vec<&str> = entries.iter().map(|e| e.id.as_str()).collect();
         redis::pipe()
             .cmd("XACK")
