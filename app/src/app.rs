@@ -96,11 +96,14 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
 fn first_push(app: &AppView) -> impl IntoView + use<> {
     let lines = format!("git remote add berth {}\ngit push berth {}", app.git_url, app.deploy_branch);
     view! {
-        <section class="sheet stack">
-            <h2>"Push your code"</h2>
-            <p class="hint">"In the folder with your code. The build shows up here while it runs."</p>
-            {log::command(lines, "The commands to push")}
-        </section>
-        {looks_for()}
+        // Gone as soon as there is something to say (`components.css`).
+        <div class="first">
+            <section class="sheet stack">
+                <h2>"Push your code"</h2>
+                <p class="hint">"In the folder with your code. The build shows up here while it runs."</p>
+                {log::command(lines, "The commands to push")}
+            </section>
+            {looks_for()}
+        </div>
     }
 }

@@ -1,7 +1,7 @@
 //! The regions of the two pages that live: an app's and a deploy's.
 
 use commands::{AppView, DeployRow, DeployView, InstanceView};
-use domain::{DeployState, InstanceState, Time};
+use domain::{DeployState, InstanceState, Step, Time};
 use islands::words::took;
 use leptos::prelude::*;
 
@@ -139,13 +139,21 @@ fn vitals(app: &AppView, now: Time) -> Option<AnyView> {
     let took = last.ended.map_or("…".to_owned(), |ended| took(millis(ended.since(last.created))));
     let (took, unit) =
         took.split_once(' ').map_or((took.clone(), String::new()), |(n, u)| (n.to_owned(), u.to_owned()));
+    let none = |name| vital(name, "–".to_owned(), String::new(), "nothing serves yet".to_owned());
+    let (instances, memory) = match current.len() {
+        0 => (none("Instances"), none("Memory")),
+        all => (
+            vital("Instances", healthy.to_string(), format!("of {all} healthy"), restarts),
+            vital("Memory", (memory >> 20).to_string(), "MiB".to_owned(), "it may use".to_owned()),
+        ),
+    };
     let pushed = format!("v{}, {}", last.number, said(now, last.created));
     Some(
         view! {
             <dl class="sheet vitals">
                 {vital("Serving", serves, String::new(), from)}
-                {vital("Instances", healthy.to_string(), format!("of {} healthy", current.len()), restarts)}
-                {vital("Memory", (memory >> 20).to_string(), "MiB".to_owned(), "it may use".to_owned())}
+                {instances}
+                {memory}
                 {vital("Last deploy", took, unit, pushed)}
             </dl>
         }
@@ -211,6 +219,17 @@ fn failure(deploy: &DeployView) -> Option<AnyView> {
     let reason = deploy.row.reason.as_ref();
     let message = reason.map_or("No reason was recorded.".to_owned(), |reason| sentence(&reason.message));
     let hint = reason.and_then(|reason| reason.hint.clone());
+    let started = deploy.steps.iter().any(|step| step.step == Step::Start);
+    let log = format!("/apps/{}#log", deploy.app);
+    let printed = started.then(|| {
+        view! {
+            <p class="hint">
+                "What it printed when it was started is in "
+                <a href=log>"the app’s log"</a>
+                "."
+            </p>
+        }
+    });
     let kept = match deploy.serving {
         Some(release) => format!("Your visitors noticed nothing: v{release} kept serving."),
         None => "Nothing serves yet.".to_owned(),
@@ -231,6 +250,7 @@ fn failure(deploy: &DeployView) -> Option<AnyView> {
                     <p class="said">{hint}</p>
                 </div>
             })}
+            {printed}
         }
         .into_any(),
     )

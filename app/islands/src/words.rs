@@ -1,10 +1,11 @@
 //! Times as people read them. Whole-number arithmetic: formatting floats would be a tenth of
 //! what the browser loads.
 
-/// "0.6 s", "61.7 s", "12 min 5 s": how long a step took.
+/// "8 ms", "0.6 s", "61.7 s", "12 min 5 s": how long a step took.
 pub fn took(ms: u64) -> String {
     match ms {
-        0..120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        0..100 => format!("{ms} ms"),
+        100..120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         120_000..7_200_000 => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
         _ => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
     }
@@ -36,7 +37,7 @@ mod tests {
 
     #[test]
     fn times_read_as_people_say_them() {
-        assert_eq!(took(0), "0.0 s");
+        assert_eq!(took(8), "8 ms");
         assert_eq!(took(640), "0.6 s");
         assert_eq!(took(61_730), "61.7 s");
         assert_eq!(took(725_000), "12 min 5 s");
