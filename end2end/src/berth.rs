@@ -179,6 +179,12 @@ impl Berth {
         read().unwrap_or_default()
     }
 
+    /// Until its supervisor has ended.
+    pub fn wait(&self) -> Result<()> {
+        self.child.borrow_mut().wait()?;
+        Ok(())
+    }
+
     /// Its supervisor.
     pub fn pid(&self) -> u32 {
         self.child.borrow().id()

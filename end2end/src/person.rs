@@ -27,6 +27,22 @@ impl Person {
         Ok(Self { name: name.to_owned(), link, home, ssh_port: berth.ssh.port() })
     }
 
+    /// One who was not there before: makes an account on the site, and is signed in.
+    pub fn who_signs_up(berth: &Berth, name: &str, site: &mut Visitor) -> Result<Self> {
+        let home = berth.home().join(name);
+        fs::create_dir(&home)?;
+        let person = Self { name: name.to_owned(), link: String::new(), home, ssh_port: berth.ssh.port() };
+        let fields = [("name", name), ("email", &person.email()), ("password", "four unrelated words")];
+        let answer = site.post("/signup", &fields)?;
+        ensure!(answer.status == 303, "signing up answered {}: {}", answer.status, answer.body);
+        if site.get("/account")?.status != 200 {
+            let answer = site.post("/signin", &fields[1..])?;
+            ensure!(answer.status == 303, "signing in answered {}: {}", answer.status, answer.body);
+        }
+        ensure!(site.get("/account")?.status == 200, "after signing up nobody is signed in");
+        Ok(person)
+    }
+
     pub fn sign_in(&self, site: &mut Visitor) -> Result<()> {
         let path = self.link.splitn(4, '/').nth(3).context("the link has no path")?;
         let path = format!("/{path}");
@@ -49,10 +65,13 @@ impl Person {
 
     pub fn add_key(&self, site: &mut Visitor) -> Result<()> {
         read(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"]).arg(self.key()))?;
-        let public = fs::read_to_string(self.home.join("key.pub"))?;
-        let answer = site.post("/account/keys", &[("name", "demo"), ("key", public.trim())])?;
+        let answer = site.post("/account/keys", &[("name", "demo"), ("key", &self.public_key()?)])?;
         ensure!(answer.status == 303, "adding a key answered {}: {}", answer.status, answer.body);
         Ok(())
+    }
+
+    pub fn public_key(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.home.join("key.pub"))?.trim().to_owned())
     }
 
     pub fn create(&self, site: &mut Visitor, app: &str) -> Result<()> {

@@ -41,7 +41,7 @@ fn a_killed_role_is_started_again_and_apps_do_not_notice() {
         runs_again(g, "balancer", before)?;
         g.answers("tides", "Tide table")?;
         ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
-        g.page_says("/apps/tides", "Tide").or_else(|_| g.page_says("/apps/tides", "tides"))?;
+        g.page_says("/apps/tides", "tides")?;
         // And all of it still works together.
         g.change("tides", "index.html", "Tide table, after the storm")?;
         g.push_well("tides")?;
@@ -108,5 +108,25 @@ fn a_stopped_berth_finds_its_apps_again() {
         g.change("tides", "index.html", "Tide table, the day after")?;
         g.push_well("tides")?;
         g.answers("tides", "the day after")
+    });
+}
+
+#[test]
+fn a_start_that_fails_ends_no_app() {
+    given("hindered", |g| {
+        g.app("tides", "static")?;
+        g.push_well("tides")?;
+        let kept = g.app_processes("berth files")?;
+        kill_hard(g.berth.pid());
+        g.berth.wait()?;
+        // Its port is taken by another.
+        let other = std::net::TcpListener::bind(g.berth.http)?;
+        ensure!(g.berth.start_again().is_err(), "it started without its port");
+        drop(other);
+        g.berth.wait()?;
+        g.berth.start_again()?;
+        g.answers("tides", "Tide table")?;
+        ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
+        Ok(())
     });
 }

@@ -21,6 +21,12 @@ fn target() -> PathBuf {
     target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"))
 }
 
+pub fn binary() -> Result<PathBuf> {
+    let binary = std::env::var_os("BERTH_BINARY").map_or_else(|| target().join("debug/berth"), PathBuf::from);
+    ensure!(binary.is_file(), "{} is not there: `cargo xtask build` builds it", binary.display());
+    Ok(binary)
+}
+
 /// A Berth with a signed-in user who has a key.
 pub struct Given {
     pub berth: Berth,
@@ -31,10 +37,8 @@ pub struct Given {
 /// Runs `test` with a Berth of its own; afterwards nothing of it may be left.
 pub fn given(name: &str, test: impl FnOnce(&mut Given) -> Result<()>) {
     let run = || -> Result<()> {
-        let binary = std::env::var_os("BERTH_BINARY").map_or_else(|| target().join("debug/berth"), PathBuf::from);
-        ensure!(binary.is_file(), "{} is not there: `cargo xtask build` builds it", binary.display());
         let uv = target().join("tools/uv");
-        let berth = Berth::start(&binary, uv.is_file().then_some(uv.as_path()), name)?;
+        let berth = Berth::start(&binary()?, uv.is_file().then_some(uv.as_path()), name)?;
         let mut site = Visitor::new(&berth.site, berth.http);
         let person = Person::new(&berth, "ada")?;
         person.sign_in(&mut site)?;

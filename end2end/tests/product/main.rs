@@ -5,4 +5,5 @@
 mod faults;
 mod given;
 mod pushes;
+mod shell;
 mod trust;

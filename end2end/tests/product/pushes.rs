@@ -28,6 +28,29 @@ fn a_pushed_app_answers_and_its_pages_show_how() {
 }
 
 #[test]
+fn who_signs_up_on_the_site_can_push() {
+    given("signup", |g| {
+        let mut site = Visitor::new(&g.berth.site, g.berth.http);
+        let grace = Person::who_signs_up(&g.berth, "grace", &mut site)?;
+        grace.add_key(&mut site)?;
+        grace.create(&mut site, "tides")?;
+        grace.prepare("tides", &crate::given::samples().join("static"))?;
+        grace.push("tides")?;
+        g.answers("tides", "Tide table")?;
+        // The same key for two users would make one of them the other.
+        let again = site.post("/account/keys", &[("name", "again"), ("key", &grace.public_key()?)])?;
+        ensure!(again.status == 422, "a key that is known was taken again: {}", again.status);
+        for bad in ["www", "Tides", "-x", "tides"] {
+            let answer = site.post("/apps/new", &[("name", bad)])?;
+            ensure!(answer.status == 422 && answer.body.contains(bad), "the name {bad} was answered {}", answer.status);
+        }
+        let out = site.post("/signout", &[])?;
+        ensure!(out.status == 303 && site.get("/apps")?.status == 303, "after signing out the apps are shown");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_python_app_logs_and_its_lines_arrive() {
     given("python", |g| {
         g.app("guestbook", "flask")?;

@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use domain::{Email, Hostname};
 use ipnet::Ipv4Net;
 
+use crate::slice::DEFAULT_DATA;
+
 #[derive(Parser)]
 #[command(name = "berth", version, about = "A platform for apps on your own servers: git push, a URL, a bill.")]
 pub struct Cli {
@@ -37,7 +39,7 @@ pub enum Verb {
 #[derive(Args, Clone, Debug)]
 pub struct Up {
     /// Where everything that must survive lies.
-    #[arg(long, env = "BERTH_DATA", default_value = "/var/lib/berth")]
+    #[arg(long, env = "BERTH_DATA", default_value = DEFAULT_DATA)]
     pub data: PathBuf,
 
     /// Where visitors come: site and apps. Port 0 takes any free one.
@@ -119,6 +121,6 @@ pub enum UserVerb {
 #[derive(Args, Clone, Debug)]
 pub struct At {
     /// The data directory of the running `berth up`.
-    #[arg(long, env = "BERTH_DATA", default_value = "/var/lib/berth")]
+    #[arg(long, env = "BERTH_DATA", default_value = DEFAULT_DATA)]
     pub data: PathBuf,
 }

@@ -20,6 +20,8 @@ const RUN: &str = "/run/berth";
 /// UIDs of a slice: a block of 2²⁰ each, of which 65,536 are used.
 const BLOCK: u32 = 1 << 20;
 const SLICES_MAX: u32 = 1024;
+/// Of a server's own installation.
+pub const DEFAULT_DATA: &str = "/var/lib/berth";
 /// An app's UIDs begin here; below are the platform's own.
 const APPS_FROM: u32 = 100;
 
@@ -250,7 +252,9 @@ async fn claim(n: u32, data: &Path) -> Result<Claimed, SliceError> {
 }
 
 async fn choose(data: &Path) -> Result<Claimed, SliceError> {
-    for n in 0..SLICES_MAX {
+    // The first one is the server's own installation's, so that no demo sits there when it comes back.
+    let first = if data == Path::new(DEFAULT_DATA) { 0 } else { 1 };
+    for n in first..SLICES_MAX {
         match claim(n, data).await {
             Err(SliceError::Taken { .. }) => continue,
             other => return other,

@@ -107,7 +107,9 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     let data = data_directory(&settings.data)?;
     let slice = Slice::take(&data, settings.uid_range, settings.subnet).await?;
     info!(slice = slice.n, "took slice {} for {}", slice.n, data.display());
-    // A supervisor that was killed left its children for a moment, or for longer.
+    // Of a supervisor that was killed: its apps run, and are adopted.
+    let adopts = !slice.apps().is_empty();
+    // Its other children end by themselves, in a moment.
     slice.platform().end();
     let joins = slice.platform().make().map_err(doing("make the platform's control group"))?;
     directory(&slice.run(), 0o711, 0, 0)?;
@@ -148,6 +150,14 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
 
     roles.cancel();
     while role_tasks.join_next().await.is_some() {}
+    if outcome.is_err() && adopts {
+        // They serve nobody now, but what hinders this start may soon be out of the way.
+        warn!("the apps that ran before are left running: `berth up` on the same data takes them up");
+        engines.cancel();
+        while engine_tasks.join_next().await.is_some() {}
+        slice.platform().end();
+        return outcome;
+    }
     // Each app is ended as at a deploy: its shim asks it, and waits for what it does.
     slice.shims().ask(APPS_STOP_TIMEOUT);
     slice.apps().end();
