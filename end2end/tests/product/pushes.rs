@@ -100,6 +100,17 @@ fn an_app_that_ends_at_once_is_not_switched_on() {
 }
 
 #[test]
+fn an_app_that_listens_for_itself_only_is_told_so() {
+    given("loopback", |g| {
+        let line = "web: exec python3 -m http.server --bind 127.0.0.1 $PORT\n";
+        g.app_of("shy", &[("Procfile", line), ("requirements.txt", "")])?;
+        let (taken, said) = g.push("shy")?;
+        ensure!(!taken && said.contains("127.0.0.1") && said.contains("0.0.0.0"), "it was not told why:\n{said}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_second_push_drops_no_request() {
     given("drops", |g| {
         g.app("tides", "static")?;

@@ -19,7 +19,8 @@ pub enum For {
 /// A file that is there when the package is: a program's name, or a path.
 const RUNNING: &[(&str, &str)] = &[
     ("cc", "build-essential"),
-    ("git", "git"),
+    // By their paths: what a sandbox sees of this server is its `/usr`.
+    ("/usr/bin/git", "git"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("/usr/lib/postgresql", "postgresql"),
@@ -29,12 +30,13 @@ const RUNNING: &[(&str, &str)] = &[
     ("mksquashfs", "squashfs-tools"),
     ("mkfs.ext4", "e2fsprogs"),
     ("/usr/share/containers/seccomp.json", "golang-github-containers-common"),
-    ("python3", "python3"),
+    ("/usr/bin/python3", "python3"),
     ("/usr/share/doc/python3-venv", "python3-venv"),
     ("pip3", "python3-pip"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 ];
-const TESTING: &[(&str, &str)] = &[("chromium", "chromium"), ("node", "nodejs"), ("npm", "npm"), ("wrk", "wrk")];
+const TESTING: &[(&str, &str)] =
+    &[("chromium", "chromium"), ("node", "nodejs"), ("npm", "npm"), ("wrk", "wrk"), ("curl", "curl")];
 
 pub fn install(purpose: For) -> Result<()> {
     packages(purpose)?;
