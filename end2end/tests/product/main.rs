@@ -4,6 +4,7 @@
 
 mod faults;
 mod given;
+mod languages;
 mod pushes;
 mod shell;
 mod trust;
