@@ -2,6 +2,8 @@
 //!
 //! No bridge: each sandbox has a /32 of its own and its source address is pinned to its link. Out
 //! to the internet only; to neighbours, to the server and to private networks nothing.
+//! An address without a link leads nowhere: a health check or a request for an instance that is gone
+//! (or not connected yet) must not leave by the server's default route and be answered by a stranger.
 //! Sets change by element, the table's chains are only replaced as a whole, in one batch.
 
 use std::fmt::Write as _;
@@ -138,6 +140,11 @@ table inet {t} {{
     ip daddr @closed counter reject
     tcp dport {{ 25, 465, 587 }} counter reject
     accept
+  }}
+  chain output {{ type filter hook output priority -10; ip daddr {subnet} oifname != \"lo\" oifname != {links} jump astray; }}
+  chain astray {{
+    meta l4proto tcp counter reject with tcp reset
+    counter reject
   }}
   chain post {{ type nat hook postrouting priority srcnat; ip saddr {subnet} oifname != {links} masquerade; }}
 }}

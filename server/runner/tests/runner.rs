@@ -473,7 +473,8 @@ async fn a_runner_may_be_killed_at_any_moment_of_a_start() {
         world.fake.reports.lock().unwrap().clear();
         world.begin();
         world.healthy(n).await;
-        assert!(get_path(spec.address, "/").await.starts_with("HTTP/1.0 200"), "{n}");
+        let answer = get_path(spec.address, "/").await;
+        assert!(answer.starts_with("HTTP/1.0 200"), "{n}: {answer:?} {:?}", world.fake.last(n));
         assert!(world.fake.last(n).unwrap().restarts <= 1);
     }
     // The former ones ended, each with a last reading.

@@ -60,6 +60,9 @@ async fn the_host_reaches_a_sandbox_and_a_sandbox_reaches_neither_host_nor_neigh
         let address = SocketAddr::from((ground.address(last), 8000));
         until("the server answers", || TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()).await;
     }
+    // An address that no sandbox has is nobody's: the default route might lead to somebody.
+    let nobody = TcpStream::connect_timeout(&SocketAddr::from((ground.address(99), 8000)), Duration::from_secs(5));
+    assert_eq!(nobody.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     // From inside: a neighbour, the gateway, the server's own address, a private network, metadata.
     let uplink = common::uplink_address();
     let targets = [
