@@ -1,10 +1,12 @@
 //! What the stack `host` offers: the server's own `/usr`, as builds and instances see it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use super::version::{Range, Version};
 
+/// In the order of a sandbox's `PATH`.
 const DIRS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
 
 /// For one buildpack.
@@ -39,17 +41,17 @@ impl Stack {
     }
 }
 
-/// Paths of the programs that `is_wanted` by their names. One that lies outside `/usr` is not in
-/// a sandbox.
+/// Paths of the programs that `is_wanted` by their names: of each name the one that `PATH` finds.
+/// One that lies outside `/usr` is not in a sandbox.
 pub(super) fn programs(is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    let entries = DIRS.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
-    let mut paths: Vec<_> = entries
-        .filter(|entry| entry.file_name().to_str().is_some_and(&is_wanted))
-        .filter(|entry| lies_in_usr(&entry.path()))
-        .filter_map(|entry| entry.path().into_os_string().into_string().ok())
-        .collect();
-    paths.sort();
-    paths
+    let mut found = BTreeMap::new();
+    for entry in DIRS.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if is_wanted(&name) && lies_in_usr(&entry.path()) {
+            found.entry(name).or_insert_with(|| entry.path().to_string_lossy().into_owned());
+        }
+    }
+    found.into_values().collect()
 }
 
 fn lies_in_usr(path: &Path) -> bool {
