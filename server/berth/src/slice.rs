@@ -152,7 +152,6 @@ impl Slice {
             Some(Remembered { n, .. }) => claim(n, data).await?,
             None => choose(data).await?,
         };
-        drop(gate);
         let uids = uids.unwrap_or_else(|| UidRange { first: BLOCK * (n + 1), last: BLOCK * (n + 1) + 65_535 });
         let subnet = match (subnet, remembered) {
             (Some(given), _) => given,
@@ -160,6 +159,7 @@ impl Slice {
             (None, None) => free_subnet(n)?,
         };
         Remembered { n, subnet }.write(data)?;
+        drop(gate);
         Ok(Self { n, uids, subnet, file, _held: held })
     }
 
@@ -279,12 +279,21 @@ pub async fn sweep(n: u32, data: &Path) {
     group.remove();
 }
 
-/// The first /16 of 10.64.0.0/10 that no route of the server touches, counted from the slice's own.
+/// The first /16 of 10.64.0.0/10 that no route of the server touches and no other slice has, counted from
+/// the slice's own.
 fn free_subnet(n: u32) -> Result<Ipv4Net, SliceError> {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let others: Vec<Ipv4Net> = fs::read_dir(RUN)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name() != n.to_string().as_str())
+        .filter_map(|entry| Remembered::read(Path::new(&fs::read_to_string(entry.path()).ok()?)))
+        .map(|other| other.subnet)
+        .collect();
     (0..64)
         .filter_map(|i| Ipv4Net::new(Ipv4Addr::new(10, 64 + ((n + 36 + i) % 64) as u8, 0, 0), 16).ok())
-        .find(|subnet| !touches(&routes, subnet))
+        .find(|subnet| !touches(&routes, subnet) && !others.contains(subnet))
         .ok_or(SliceError::NoSubnet)
 }
 

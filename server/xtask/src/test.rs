@@ -7,13 +7,15 @@ use anyhow::{Context, Result, bail};
 
 use crate::build::{self, build};
 use crate::install::{self, For};
-use crate::work::{Work, cargo, clock, run};
+use crate::work::{Work, cargo, clock, need_linux, need_root, run};
 use crate::{browser, sql, tidy};
 
 /// Not part of a native build: one is the browser's, the other a tool.
 const NOT_NATIVE: [&str; 4] = ["--exclude", "frontend", "--exclude", "bindgen"];
 
 pub fn test() -> Result<()> {
+    need_linux()?;
+    need_root("cargo xtask test")?;
     let mut work = Work::new(build::STEPS + 6);
     work.step("checking the format");
     run(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
