@@ -19,7 +19,7 @@ pub fn of_app(app: &AppView, newest: Option<&DeployView>, now: Time) -> Vec<Regi
         Region::new("notice", notice(app, open.is_some())),
         Region::new("vitals", vitals(app, now)),
         Region::new("deploy", open.map(|deploy| open_deploy(deploy, now))),
-        Region::new("rail", rail(app, newest, now)),
+        Region::new("rail", rail(app, now)),
     ]
 }
 
@@ -33,7 +33,7 @@ pub fn of_deploy(deploy: &DeployView, now: Time) -> Vec<Region> {
 
 /// A deploy moves until it has its verdict and every step that began has ended.
 pub fn moves(deploy: &DeployView) -> bool {
-    !deploy.row.state.is_final() || deploy.steps.iter().any(|step| step.ended.is_none())
+    !deploy.row.state.is_final() || deploy.row.steps.iter().any(|step| step.ended.is_none())
 }
 
 pub fn deploy_href(app: &str, number: i64) -> String {
@@ -219,7 +219,7 @@ fn failure(deploy: &DeployView) -> Option<AnyView> {
     let reason = deploy.row.reason.as_ref();
     let message = reason.map_or("No reason was recorded.".to_owned(), |reason| sentence(&reason.message));
     let hint = reason.and_then(|reason| reason.hint.clone());
-    let started = deploy.steps.iter().any(|step| step.step == Step::Start);
+    let started = deploy.row.steps.iter().any(|step| step.step == Step::Start);
     let log = format!("/apps/{}#log", deploy.app);
     let printed = started.then(|| {
         view! {
@@ -285,22 +285,15 @@ fn meaning(deploy: &DeployView) -> AnyView {
 }
 
 /// The deploys of an app, the newest first.
-fn rail(app: &AppView, newest: Option<&DeployView>, now: Time) -> AnyView {
+fn rail(app: &AppView, now: Time) -> AnyView {
     if app.deploys.is_empty() {
         return view! { <p class="hint">"Each push that serves becomes one."</p> }.into_any();
     }
-    let entries: Vec<_> = app
-        .deploys
-        .iter()
-        .map(|row| {
-            let steps = newest.filter(|deploy| deploy.row.number == row.number);
-            entry(app.name.as_str(), row, steps, now)
-        })
-        .collect();
+    let entries: Vec<_> = app.deploys.iter().map(|row| entry(app.name.as_str(), row, now)).collect();
     view! { <ol class="rail">{entries}</ol> }.into_any()
 }
 
-fn entry(app: &str, row: &DeployRow, with_steps: Option<&DeployView>, now: Time) -> AnyView {
+fn entry(app: &str, row: &DeployRow, now: Time) -> AnyView {
     let (class, word) = match row.state {
         state if !state.is_final() => ("busy", "deploying"),
         DeployState::Live if row.serves => ("now", "serving"),
@@ -313,7 +306,7 @@ fn entry(app: &str, row: &DeployRow, with_steps: Option<&DeployView>, now: Time)
         (Some(reason), _) if row.state == DeployState::Failed => Some(sentence(&reason.message)),
         (_, Some(ended)) => {
             let whole = took(millis(ended.since(row.created)));
-            let steps = with_steps.map(step_times).unwrap_or_default();
+            let steps = step_times(row);
             Some(if steps.is_empty() { whole } else { format!("{whole}: {steps}") })
         }
         _ => None,

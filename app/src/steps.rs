@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commands::{DeployView, StepView};
+use commands::{DeployRow, DeployView, StepView};
 use domain::{Outcome, Step, Time};
 use islands::words::{share, so_far, took};
 use leptos::prelude::*;
@@ -45,7 +45,7 @@ fn promise(step: Step) -> &'static str {
 /// How long the whole deploy took, or takes: counted from the push.
 fn whole(deploy: &DeployView, now: Time) -> u64 {
     let open = !deploy.row.state.is_final();
-    let ends = deploy.steps.iter().map(|step| step.ended.unwrap_or(now));
+    let ends = deploy.row.steps.iter().map(|step| step.ended.unwrap_or(now));
     let last = ends.chain(deploy.row.ended).chain(open.then_some(now)).max().unwrap_or(now);
     millis(last.since(deploy.row.created))
 }
@@ -66,8 +66,8 @@ pub fn ticking(deploy: &DeployView, now: Time) -> AnyView {
 }
 
 /// "build 8.2 s, start 1.1 s": those that ended.
-pub fn step_times(deploy: &DeployView) -> String {
-    let ended = deploy.steps.iter().filter_map(|step| {
+pub fn step_times(row: &DeployRow) -> String {
+    let ended = row.steps.iter().filter_map(|step| {
         let ms = millis(step.ended?.since(step.started));
         Some(format!("{} {}", step.step, took(ms)))
     });
@@ -79,7 +79,7 @@ pub fn steps(deploy: &DeployView, now: Time) -> AnyView {
     let open = !deploy.row.state.is_final();
     let items: Vec<_> = Step::ALL
         .iter()
-        .filter_map(|&word| match deploy.steps.iter().rfind(|step| step.step == word) {
+        .filter_map(|&word| match deploy.row.steps.iter().rfind(|step| step.step == word) {
             Some(step) => Some(begun(step, deploy.row.created, whole, now)),
             // A deploy that is over has no steps to come.
             None => open.then(|| to_come(word)),

@@ -30,8 +30,9 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
     app_view.deploy_branch = hostile.to_owned();
     app_view.deploys = vec![hostile_row(DeployState::Failed), hostile_row(DeployState::Live)];
     let mut deploy_view = failed();
-    deploy_view.row = hostile_row(DeployState::Failed);
-    deploy_view.steps[0].detail = Some(hostile.to_owned());
+    let steps = std::mem::take(&mut deploy_view.row.steps);
+    deploy_view.row = DeployRow { steps, ..hostile_row(DeployState::Failed) };
+    deploy_view.row.steps[0].detail = Some(hostile.to_owned());
     let mut rows = app_rows();
     rows[0].summary = hostile.to_owned();
     let key_form = || KeyForm { name: typed(), key: typed(), general: Some(hostile.to_owned()) };

@@ -71,6 +71,7 @@ pub fn row(number: i64, state: DeployState, subject: &str, before: u64, took: u6
         reason: None,
         created: ago(before),
         ended: state.is_final().then(|| ms(ago(before), took)),
+        steps: vec![],
     }
 }
 
@@ -147,16 +148,16 @@ pub fn step(step: Step, from: Time, took: Option<u64>, detail: &str) -> StepView
 }
 
 pub fn deploying() -> DeployView {
-    let row = row(142, DeployState::Starting, "Show stock per branch", 18, 0);
+    let mut row = row(142, DeployState::Starting, "Show stock per branch", 18, 0);
     let from = row.created;
+    row.steps = vec![
+        step(Step::Build, ms(from, 300), Some(13_400), "Python, Flask; 84.1 MiB"),
+        step(Step::Start, ms(from, 13_900), None, "web.1 started"),
+    ];
     DeployView {
         id: DeployId(9),
         app: "orchard".parse().unwrap(),
         app_url: "https://orchard.quay.example".to_owned(),
-        steps: vec![
-            step(Step::Build, ms(from, 300), Some(13_400), "Python, Flask; 84.1 MiB"),
-            step(Step::Start, ms(from, 13_900), None, "web.1 started"),
-        ],
         row,
         serving: Some(ReleaseNumber(141)),
     }
@@ -168,12 +169,8 @@ pub fn failed() -> DeployView {
     let from = row.created;
     let mut start = step(Step::Start, ms(from, 17_000), Some(61_700), "60 s allowed");
     start.outcome = Some(Outcome::Failed);
-    DeployView {
-        steps: vec![step(Step::Build, ms(from, 500), Some(16_200), "Python; 52.7 MiB"), start],
-        row,
-        serving: Some(ReleaseNumber(137)),
-        ..deploying()
-    }
+    row.steps = vec![step(Step::Build, ms(from, 500), Some(16_200), "Python; 52.7 MiB"), start];
+    DeployView { row, serving: Some(ReleaseNumber(137)), ..deploying() }
 }
 
 pub fn lines(texts: &[(&str, &str)]) -> Vec<LogLine> {

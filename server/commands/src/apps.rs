@@ -1,10 +1,10 @@
 //! Apps: listed, made, looked at.
 
 use domain::{AppName, AppState, DeployState, Hostname, InstanceState, ProcessName, Reason, ReleaseNumber, Wanted};
-use store::deploy::Deploy;
+use store::deploy::{Deploy, DeployStep};
 use store::instance::Instance;
 
-use crate::{Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView, timely};
+use crate::{Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView, StepView, timely};
 
 const DEPLOYS_SHOWN: i64 = 20;
 
@@ -26,7 +26,7 @@ impl Commands {
                     health,
                     summary,
                     release: app.release_number,
-                    last_deploy: last.map(|d| deploy_row(d.clone(), app.release_number)),
+                    last_deploy: last.map(|d| deploy_row(d.clone(), app.release_number, Vec::new())),
                     created: app.created,
                 }
             };
@@ -41,8 +41,13 @@ impl Commands {
             let app = store::app::get(&mut **tx, actor.customer, name).await?;
             let app = app.ok_or_else(|| CommandError::NoApp { name: name.clone() })?;
             let deploys = store::deploy::list(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
+            let mut steps = store::deploy::steps_of_latest(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
             let instances = store::instance::of_app(&mut **tx, app.id).await?;
             tx.commit().await?;
+            let mut row = |deploy: Deploy| {
+                let steps = steps.remove(&deploy.id).unwrap_or_default();
+                deploy_row(deploy, app.release_number, steps)
+            };
             let mine: Vec<&Instance> = instances.iter().collect();
             let (health, summary) = health(app.state, app.release_number, deploys.first(), &mine);
             Ok(AppView {
@@ -55,7 +60,7 @@ impl Commands {
                 summary,
                 release: app.release_number,
                 instances: instances.into_iter().map(instance_view).collect(),
-                deploys: deploys.into_iter().map(|d| deploy_row(d, app.release_number)).collect(),
+                deploys: deploys.into_iter().map(&mut row).collect(),
                 created: app.created,
             })
         })
@@ -95,7 +100,15 @@ impl Commands {
     }
 }
 
-pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>) -> DeployRow {
+pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>, steps: Vec<DeployStep>) -> DeployRow {
+    let step = |s: DeployStep| StepView {
+        step: s.step,
+        attempt: s.attempt,
+        started: s.started,
+        ended: s.ended,
+        outcome: s.outcome,
+        detail: s.detail,
+    };
     DeployRow {
         number: deploy.number,
         state: deploy.state,
@@ -107,6 +120,7 @@ pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>) -> Depl
         reason: reason(deploy.reason, deploy.hint),
         created: deploy.created,
         ended: deploy.ended,
+        steps: steps.into_iter().map(step).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use domain::{AppId, AppName, CommitId, DeployId, Outcome, SourceHash};
 
 use crate::apps::deploy_row;
-use crate::{Actor, CommandError, Commands, DeployView, StepView, timely};
+use crate::{Actor, CommandError, Commands, DeployView, timely};
 
 /// Where a push goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,20 +47,11 @@ impl Commands {
             let deploy = deploy.ok_or(CommandError::NotFound { what: "deploy" })?;
             let steps = store::deploy::steps(&mut **tx, deploy.id).await?;
             tx.commit().await?;
-            let step = |s: store::deploy::DeployStep| StepView {
-                step: s.step,
-                attempt: s.attempt,
-                started: s.started,
-                ended: s.ended,
-                outcome: s.outcome,
-                detail: s.detail,
-            };
             Ok(DeployView {
                 id: deploy.id,
                 app_url: self.urls.app(&owned.name),
                 app: owned.name,
-                row: deploy_row(deploy, owned.release_number),
-                steps: steps.into_iter().map(step).collect(),
+                row: deploy_row(deploy, owned.release_number, steps),
                 serving: owned.release_number,
             })
         })

@@ -105,6 +105,8 @@ pub struct DeployRow {
     pub reason: Option<Reason>,
     pub created: Time,
     pub ended: Option<Time>,
+    /// In order; those not begun are absent. Empty in a list of apps.
+    pub steps: Vec<StepView>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -113,8 +115,6 @@ pub struct DeployView {
     pub app: AppName,
     pub app_url: String,
     pub row: DeployRow,
-    /// In order; those not begun are absent.
-    pub steps: Vec<StepView>,
     /// What serves meanwhile.
     pub serving: Option<ReleaseNumber>,
 }

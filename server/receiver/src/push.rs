@@ -262,7 +262,7 @@ impl<D: Desk> Push<'_, D> {
             DeployState::Failed => Some(End::Refused(format!("deploy {number} failed"))),
             DeployState::Canceled => Some(End::Refused(format!("deploy {number} was canceled"))),
             DeployState::Live => {
-                let branch = view.steps.iter().find(|step| step.step == Step::Branch)?;
+                let branch = view.row.steps.iter().find(|step| step.step == Step::Branch)?;
                 match branch.outcome? {
                     Outcome::Done => Some(End::Taken),
                     Outcome::Failed => {

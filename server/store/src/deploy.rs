@@ -100,6 +100,35 @@ pub async fn steps(db: impl PgExecutor<'_>, deploy: DeployId) -> Result<Vec<Depl
     Ok(steps)
 }
 
+/// The steps of the latest deploys of an app whose owner was checked, each in order.
+pub async fn steps_of_latest(
+    db: impl PgExecutor<'_>,
+    app: AppId,
+    limit: i64,
+) -> Result<BTreeMap<DeployId, Vec<DeployStep>>> {
+    let rows = query!(
+        "select deploy_id, step, attempt, started, ended, outcome, detail from deploy_step
+         where deploy_id in (select id from deploy where app_id = $1 order by number desc limit $2)",
+        app.0,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    let mut steps: BTreeMap<DeployId, Vec<DeployStep>> = BTreeMap::new();
+    for row in rows {
+        steps.entry(row.deploy_id).or_default().push(DeployStep {
+            step: row.step,
+            attempt: row.attempt,
+            started: row.started,
+            ended: row.ended,
+            outcome: row.outcome,
+            detail: row.detail,
+        });
+    }
+    steps.values_mut().for_each(|of| of.sort_by_key(|s| s.step));
+    Ok(steps)
+}
+
 #[derive(Debug, Clone)]
 pub struct NewDeploy<'a> {
     pub commit: &'a CommitId,

@@ -58,7 +58,7 @@ async fn a_push_is_built_started_switched_on_and_the_release_before_is_drained()
     balancer.lock().open.clear();
     let steps = until("all steps ended", async || {
         lab.move_branches().await;
-        let steps = lab.deploy(&shop, 2).await.steps;
+        let steps = lab.deploy(&shop, 2).await.row.steps;
         (steps.len() == 5 && steps.iter().all(|s| s.ended.is_some())).then_some(steps)
     })
     .await;
@@ -98,7 +98,7 @@ async fn a_failed_build_says_why_and_the_old_release_goes_on() {
     .await;
     assert_eq!(failed.row.reason, Some(Reason::new("pip could not find flask==99").hint("see requirements.txt")));
     assert_eq!(failed.serving, Some(ReleaseNumber(1)));
-    assert!(failed.steps.iter().all(|s| s.outcome == Some(Outcome::Failed)));
+    assert!(failed.row.steps.iter().all(|s| s.outcome == Some(Outcome::Failed)));
     assert_eq!(balancer.routed(app), serving);
     assert_eq!(lab.view(&shop).await.summary, "v1 serves; deploy 2 failed: pip could not find flask==99");
     assert!(lab.commands.branch_moves().await.unwrap().is_empty(), "its branch does not move");
@@ -212,7 +212,7 @@ async fn a_deploy_goes_on_where_it_was_when_the_coordinator_is_killed_at_any_ste
     let (runner, balancer) = (Runner::start(&coordinator), Balancer::start(&coordinator));
     live(&lab, &shop, 1).await;
     assert_eq!(balancer.routed(app), [placed], "it is the same instance");
-    assert_eq!(lab.deploy(&shop, 1).await.steps[0].attempt, 1);
+    assert_eq!(lab.deploy(&shop, 1).await.row.steps[0].attempt, 1);
     drop((runner, balancer));
     coordinator.stop().await;
 }

@@ -173,8 +173,8 @@ impl Desk for TestDesk {
                 reason: deploy.reason.clone(),
                 created: now,
                 ended: deploy.state.is_final().then_some(now),
+                steps: if deploy.state == DeployState::Live { vec![branch] } else { Vec::new() },
             },
-            steps: if deploy.state == DeployState::Live { vec![branch] } else { Vec::new() },
             serving: None,
         })
     }
