@@ -180,12 +180,9 @@ fn apart(settings: &Up) -> Result<(), UpError> {
     Err(UpError::SharedDomain { site: site.to_owned(), apps: apps.to_owned() })
 }
 
-/// What one can register: two labels, or three below a short second one (`co.uk`). Too careful rather than not:
-/// two domains below one public suffix that is not so short are taken for one.
-fn registrable(name: &str) -> Vec<&str> {
-    let labels: Vec<&str> = name.rsplit('.').collect();
-    let short = labels.get(1).is_some_and(|second| second.len() <= 3) && labels.len() > 2;
-    labels.into_iter().take(if short { 3 } else { 2 }).collect()
+/// What one can register, by the public suffix list; the name itself where there is nothing above it.
+fn registrable(name: &str) -> &str {
+    psl::domain_str(name).unwrap_or(name)
 }
 
 /// Made if it is not there; a way to it must be open to Berth's own users.
@@ -423,10 +420,12 @@ mod tests {
     fn site_and_apps_share_no_domain() {
         assert!(check("localhost", "localhost") && check("berth.example.com", "example-apps.net"));
         assert!(check("berth.example.co.uk", "other.co.uk"));
+        assert!(check("ada.github.io", "bob.github.io"), "two customers of a public suffix");
         for (site, apps) in [
             ("example.com", "example.com"),
             ("www.example.com", "apps.example.com"),
             ("example.com", "apps.example.com"),
+            ("berth.example.co.uk", "example.co.uk"),
         ] {
             assert!(!check(site, apps), "{site} {apps}");
         }
