@@ -63,17 +63,17 @@ fn tool() -> impl IntoView {
                 <pre class="log" tabindex="0" role="group" aria-label="What git push prints">
                     <i>"~/orchard $"</i>
                     " git push berth main\n"
-                    <i>"berth"</i>
-                    "  Python app with requirements.txt; Flask\n"
-                    <i>"berth"</i>
-                    "  built in 6.2 s\n"
-                    <i>"berth"</i>
-                    "  web.1 started, answers on $PORT\n"
-                    <i>"berth"</i>
-                    "  requests go to the new instance, the old one drained\n"
-                    <i>"berth"</i>
-                    "  "
-                    <u>"v14 is live: https://orchard.example"</u>
+                    <i>"remote:"</i>
+                    " -----> Python app: requirements.txt\n"
+                    <i>"remote:"</i>
+                    " -----> Installing requirements.txt\n"
+                    <i>"remote:"</i>
+                    " -----> Making the image\n"
+                    <i>"remote:"</i>
+                    " -----> Healthy, switching over\n"
+                    <i>"remote:"</i>
+                    " "
+                    <u>"Deploy 14 live in 2.6 s: https://orchard.example"</u>
                 </pre>
                 <div class="stack">
                     <p>
@@ -86,6 +86,10 @@ fn tool() -> impl IntoView {
                         <code>"index.html"</code>
                         ", Python by "
                         <code>"requirements.txt"</code>
+                        " or "
+                        <code>"pyproject.toml"</code>
+                        ", Node by "
+                        <code>"package.json"</code>
                         "; a "
                         <code>"Procfile"</code>
                         " says anything else."

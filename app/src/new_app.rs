@@ -117,6 +117,15 @@ pub fn looks_for() -> impl IntoView {
                 <dt>"Python"</dt>
                 <dd>
                     <code>"requirements.txt"</code>
+                    ", "
+                    <code>"pyproject.toml"</code>
+                    " or "
+                    <code>"uv.lock"</code>
+                </dd>
+                <dt>"Node"</dt>
+                <dd>
+                    <code>"package.json"</code>
+                    " and its lock"
                 </dd>
                 <dt>"Static"</dt>
                 <dd>
