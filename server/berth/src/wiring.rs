@@ -244,12 +244,15 @@ pub fn roles(world: &World<'_>, listeners: &Listeners) -> Result<(Vec<(Spec, Str
     Ok((specs, addresses))
 }
 
-/// The object store's folder: receiver writes sources, which control reads; control writes images.
+/// The object store's folder: receiver writes sources, which control reads, and bundles, which only
+/// it reads; control writes images.
 fn objects(world: &World<'_>) -> Result<(), UpError> {
     let (dir, control) = (world.objects(), world.slice.uid(User::Control));
     directory(&dir, 0o711, 0, 0)?;
     // Set-group-id: what receiver writes is control's to read.
     directory(&dir.join("sources"), 0o2750, world.slice.uid(User::Receiver), control)?;
+    let receiver = world.slice.uid(User::Receiver);
+    directory(&dir.join("bundles"), 0o700, receiver, receiver)?;
     directory(&dir.join("images"), 0o700, control, control)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Deploys: asked for by a push, looked at, and the step that the receiver carries.
 
-use domain::{AppId, AppName, CommitId, DeployId, Outcome, SourceHash};
+use domain::wire::GitBranch;
+use domain::{AppId, AppName, BundleHash, CommitId, DeployId, Outcome, SourceHash};
 
 use crate::apps::deploy_row;
 use crate::{Actor, CommandError, Commands, DeployView, timely};
@@ -20,6 +21,16 @@ pub struct NewPush {
     pub branch: String,
     pub before: Option<CommitId>,
     pub source: SourceHash,
+    /// What it brought that the object store did not have; `None`: it had all.
+    pub bundle: Option<BundleHash>,
+}
+
+/// What an app's repository is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// In this order, each with what was before it is whole.
+    pub bundles: Vec<BundleHash>,
+    pub branch: Option<GitBranch>,
 }
 
 /// An open step `branch`: the deploy serves, its branch still has to move.
@@ -79,6 +90,7 @@ impl Commands {
                 branch: &push.branch,
                 before: push.before.as_ref(),
                 source: &push.source,
+                bundle: push.bundle.as_ref(),
                 user: actor.user,
             };
             let number = store::deploy::create(&mut tx, actor.customer, app, new).await?;
@@ -87,6 +99,30 @@ impl Commands {
             self.record(&mut tx, actor, "push", &app.to_string(), None, Some(after)).await?;
             tx.commit().await?;
             Ok(number)
+        })
+        .await
+    }
+
+    /// The last `limit` commits of an app that the object store has, with all that is before them.
+    pub async fn commits_kept(&self, app: AppId, limit: i64) -> Result<Vec<CommitId>, CommandError> {
+        timely(async {
+            let bundles = store::deploy::bundles(self.db.pool(), app, limit).await?;
+            Ok(bundles.into_iter().map(|bundle| bundle.commit).collect())
+        })
+        .await
+    }
+
+    /// For the receiver, to make an app's repository that is not on its server.
+    pub async fn repository(&self, app: AppId) -> Result<Repository, CommandError> {
+        timely(async {
+            let mut tx = self.db.snapshot().await?;
+            let bundles = store::deploy::bundles(&mut **tx, app, i64::MAX).await?;
+            let branch = store::deploy::branch(&mut **tx, app).await?;
+            tx.commit().await?;
+            Ok(Repository {
+                bundles: bundles.into_iter().map(|bundle| bundle.hash).collect(),
+                branch: branch.map(|branch| GitBranch { name: branch.name, commit: branch.commit }),
+            })
         })
         .await
     }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use self::password::Passwords;
 
-pub use self::deploys::{BranchMove, NewPush, PushTarget};
+pub use self::deploys::{BranchMove, NewPush, PushTarget, Repository};
 pub use self::error::{CommandError, Kind};
 pub use self::log::{LogLines, LogWhat};
 pub use self::users::SignUp;

@@ -66,6 +66,7 @@ fn push(n: u8) -> NewPush {
         branch: "main".into(),
         before: None,
         source: format!("{n:064x}").parse().unwrap(),
+        bundle: Some(format!("{n:064x}").parse().unwrap()),
     }
 }
 
@@ -236,6 +237,9 @@ async fn what_is_anothers_is_not_there() {
     doors.web.app_create(&ada, "shop").await.unwrap();
     let target = doors.receiver.push_target(&ada, &name("shop")).await.unwrap();
     let number = doors.receiver.deploy_create(&ada, target.app, push(1)).await.unwrap();
+    assert_eq!(doors.receiver.commits_kept(target.app, 64).await.unwrap(), [push(1).commit]);
+    let repository = doors.receiver.repository(target.app).await.unwrap();
+    assert_eq!((repository.bundles, repository.branch), (vec![push(1).bundle.unwrap()], None));
 
     assert!(doors.web.apps(&eve).await.unwrap().is_empty());
     let (shop, none) = (name("shop"), name("none"));

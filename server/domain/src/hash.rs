@@ -74,6 +74,8 @@ hashes! {
     ImageHash, "an image", "64", |n| n == 64;
     /// SHA-256 of the tar of a committed tree.
     SourceHash, "a source", "64", |n| n == 64;
+    /// SHA-256 of a git bundle: what one push brought.
+    BundleHash, "a bundle", "64", |n| n == 64;
     /// A commit: SHA-1 or SHA-256 of git, SHA-1 of hg.
     CommitId, "a commit", "40 or 64", |n| n == 40 || n == 64;
 }
@@ -85,6 +87,12 @@ impl ImageHash {
 }
 
 impl SourceHash {
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        Self(hex::encode(digest))
+    }
+}
+
+impl BundleHash {
     pub fn from_digest(digest: [u8; 32]) -> Self {
         Self(hex::encode(digest))
     }

@@ -15,7 +15,7 @@ mod text;
 mod time;
 pub mod wire;
 
-pub use self::hash::{CommitId, HashError, ImageHash, SourceHash};
+pub use self::hash::{BundleHash, CommitId, HashError, ImageHash, SourceHash};
 pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, ServerId, UserId};
 pub use self::meter::{Life, Meter, Reading};
 pub use self::name::{APPS_RESERVED, AppName, Email, Hostname, NameError, ProcessName, StackName};

@@ -375,6 +375,9 @@ pub struct GitAsk {
     /// A listening unix socket's path that is bound into the sandbox for the hook.
     pub hook_socket: Option<String>,
     pub time_ms: u64,
+    /// The object store has nothing of this app: a repository that is not there is made, empty.
+    #[serde(default)]
+    pub make: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -390,6 +393,18 @@ pub enum GitVerb {
         new: CommitId,
         old: Option<CommitId>,
     },
+    /// Makes a repository that is not there from bundles, which come on standard input as frames
+    /// (the shim's `hook` has their table). It is there when this exits with 0, and else not.
+    Restore {
+        branch: Option<GitBranch>,
+    },
+}
+
+/// Where a branch is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitBranch {
+    pub name: String,
+    pub commit: CommitId,
 }
 
 /// The exit code of [`GitVerb::UpdateRef`] for a branch that somebody else moved.
@@ -406,6 +421,8 @@ pub enum GitAnswer {
     Refused {
         reason: Reason,
     },
+    /// The app has no repository here: it is to be restored, or made.
+    Missing,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The object store: what must outlive any one server, under the hash of its content.
 //!
-//! Two kinds lie here, each typed by its hash: `sources` (the tar of a committed tree) and
-//! `images` (a squashfs file). The backend is a folder; what it is, only [`Objects::open`] knows.
+//! Three kinds lie here, each typed by its hash: `sources` (the tar of a committed tree), `bundles`
+//! (what a push brought to an app's repository) and `images` (a squashfs file). The backend is a folder; what it is, only [`Objects::open`] knows.
 //!
 //! Knows: bytes and their hashes. Never: shows an object that is not whole and is not what its
 //! name says, overwrites one with other content, or decides what may be deleted.
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{ImageHash, SourceHash};
+use domain::{BundleHash, ImageHash, SourceHash};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, PutPayloadMut};
@@ -49,6 +49,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 mod sealed {
     pub trait Sealed {}
     impl Sealed for domain::SourceHash {}
+    impl Sealed for domain::BundleHash {}
     impl Sealed for domain::ImageHash {}
 }
 
@@ -61,6 +62,13 @@ pub trait Kind: sealed::Sealed + Clone + PartialEq + std::fmt::Display + Send + 
 
 impl Kind for SourceHash {
     const NAME: &'static str = "sources";
+    fn from_digest(digest: [u8; 32]) -> Self {
+        Self::from_digest(digest)
+    }
+}
+
+impl Kind for BundleHash {
+    const NAME: &'static str = "bundles";
     fn from_digest(digest: [u8; 32]) -> Self {
         Self::from_digest(digest)
     }
@@ -96,7 +104,8 @@ impl Objects {
     /// Opens the store in the folder `dir`, which must exist, and removes what was left of writes
     /// that were cut off more than a day ago.
     pub async fn open(dir: impl AsRef<Path>) -> Result<Self, ObjectsError> {
-        let store = folder::open(dir.as_ref().to_owned(), &[SourceHash::NAME, ImageHash::NAME]).await?;
+        let store =
+            folder::open(dir.as_ref().to_owned(), &[SourceHash::NAME, BundleHash::NAME, ImageHash::NAME]).await?;
         Ok(Self { store: Arc::new(store) })
     }
 

@@ -104,9 +104,12 @@ async fn update_ref<D: Desk>(door: &Door<D>, which: &BranchMove) -> Result<i32, 
         protocol: None,
         hook_socket: None,
         time_ms: u64::try_from(MOVE_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+        make: false,
     };
+    // Has its own time: a repository may have to be restored. An attempt that was overtaken meanwhile
+    // is refused, and the next one finds the branch moved.
+    let (mut run, ends) = crate::repository::start(door, ask).await.map_err(|e| e.to_string())?;
     let work = async {
-        let (mut run, ends) = door.runner.start(ask).await.map_err(|e| e.to_string())?;
         drop(ends.stdin);
         let (code, _, said) = tokio::join!(run.exited(), first_bytes(ends.stdout), first_bytes(ends.stderr));
         if !said.is_empty() {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use commands::{Actor, BranchMove, CommandError, Commands, DeployView, Kind, LogWhat, NewPush, PushTarget};
+use commands::{Actor, BranchMove, CommandError, Commands, DeployView, Kind, LogWhat, NewPush, PushTarget, Repository};
 use domain::wire::LogLine;
-use domain::{AppId, AppName};
+use domain::{AppId, AppName, CommitId};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
@@ -79,6 +79,12 @@ pub(crate) trait Desk: Clone + Send + Sync + 'static {
     /// Ticks when something changed: look again.
     fn changes(&self) -> watch::Receiver<u64>;
 
+    /// The last commits that the object store has.
+    fn commits_kept(&self, app: AppId) -> impl Future<Output = Result<Vec<CommitId>, DeskError>> + Send;
+
+    /// What an app's repository is made of.
+    fn repository(&self, app: AppId) -> impl Future<Output = Result<Repository, DeskError>> + Send;
+
     fn branch_moves(&self) -> impl Future<Output = Result<Vec<BranchMove>, DeskError>> + Send;
 
     /// Ends the step: done, or failed with the reason. False: another attempt took over.
@@ -91,6 +97,9 @@ pub(crate) trait Desk: Clone + Send + Sync + 'static {
 
 /// More than one look asks for; the rest comes with the next.
 const LINES_MAX: usize = 10_000;
+
+/// A push builds on one of the last; from an older one on, it is stored once more.
+const COMMITS_KEPT: i64 = 64;
 
 impl Desk for Commands {
     async fn key_is_known(&self, fingerprint: &str) -> Result<bool, DeskError> {
@@ -127,6 +136,14 @@ impl Desk for Commands {
 
     fn changes(&self) -> watch::Receiver<u64> {
         Commands::changes(self)
+    }
+
+    async fn commits_kept(&self, app: AppId) -> Result<Vec<CommitId>, DeskError> {
+        Ok(Commands::commits_kept(self, app, COMMITS_KEPT).await?)
+    }
+
+    async fn repository(&self, app: AppId) -> Result<Repository, DeskError> {
+        Ok(Commands::repository(self, app).await?)
     }
 
     async fn branch_moves(&self) -> Result<Vec<BranchMove>, DeskError> {

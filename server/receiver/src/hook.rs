@@ -6,11 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use domain::CommitId;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-const FRAME_BYTES_MAX: usize = 64 << 10;
+pub(crate) const FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// Listens for one hook; its path is gone when this is dropped.
 pub(crate) struct HookSocket {
@@ -68,15 +69,28 @@ pub(crate) enum FromHook {
     Subject(String),
     Tar(Bytes),
     TarEnd,
+    Bundle(Bytes),
+    BundleEnd,
     Failed(String),
 }
 
 pub(crate) enum ToHook<'a> {
     Line(&'a str),
     Deploy(&'a str),
+    /// The commit, and those that are kept.
+    History(&'a str, &'a [CommitId]),
     Taken(&'a str),
     Refused(&'a str, &'a str),
     End,
+}
+
+pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+    let body = body.get(..body.len().min(FRAME_BYTES_MAX)).unwrap_or_default();
+    let mut frame = Vec::with_capacity(body.len() + 5);
+    frame.push(kind);
+    frame.extend_from_slice(&u32::try_from(body.len()).unwrap_or_default().to_be_bytes());
+    frame.extend_from_slice(body);
+    frame
 }
 
 pub(crate) struct Hook {
@@ -102,6 +116,8 @@ impl Hook {
             b'i' => FromHook::Subject(text(body)),
             b't' => FromHook::Tar(body.into()),
             b'e' => FromHook::TarEnd,
+            b'b' => FromHook::Bundle(body.into()),
+            b'f' => FromHook::BundleEnd,
             b'x' => FromHook::Failed(text(body)),
             _ => return Err(bad("the hook said something unknown")),
         })
@@ -111,17 +127,14 @@ impl Hook {
         let (kind, body) = match what {
             ToHook::Line(line) => (b'l', line.to_owned()),
             ToHook::Deploy(commit) => (b'd', commit.to_owned()),
+            ToHook::History(commit, kept) => {
+                (b'h', kept.iter().fold(commit.to_owned(), |all, one| format!("{all} {one}")))
+            }
             ToHook::Taken(name) => (b'o', name.to_owned()),
             ToHook::Refused(name, reason) => (b'n', format!("{name} {reason}")),
             ToHook::End => (b'.', String::new()),
         };
-        let mut body = body.into_bytes();
-        body.truncate(FRAME_BYTES_MAX);
-        let mut frame = Vec::with_capacity(body.len() + 5);
-        frame.push(kind);
-        frame.extend_from_slice(&u32::try_from(body.len()).unwrap_or_default().to_be_bytes());
-        frame.extend_from_slice(&body);
-        self.stream.write_all(&frame).await
+        self.stream.write_all(&frame(kind, body.as_bytes())).await
     }
 
     /// Takes nothing more, so that the hook stops sending; it still listens.

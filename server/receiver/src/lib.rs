@@ -13,6 +13,7 @@ mod desk;
 mod hook;
 mod host_key;
 mod push;
+mod repository;
 mod request;
 mod runner;
 mod session;
@@ -43,7 +44,7 @@ pub struct Config {
     /// The receiver's own folder for sockets that are bound into git sandboxes. Others must be able
     /// to pass (0711); a socket's path ends at 108 bytes. Emptied at start.
     pub hooks_dir: PathBuf,
-    /// The object store's folder; `sources` below it is the receiver's to write.
+    /// The object store's folder; `sources` and `bundles` below it are the receiver's to write.
     pub objects_dir: PathBuf,
     pub runner_socket: PathBuf,
     pub runner_token: Secret<String>,
@@ -67,7 +68,7 @@ pub struct Limits {
     pub idle_ms: u64,
     pub connection_ms: u64,
     pub key_tries: usize,
-    /// What one push may send.
+    /// What one push may send, and the bundle that is kept of it.
     pub push_bytes: u64,
     /// The tar of a committed tree.
     pub source_bytes: u64,
@@ -133,6 +134,7 @@ pub(crate) struct Door<D> {
     pub runner: Runner,
     pub objects: objects::Objects,
     pub git_sessions: Arc<Semaphore>,
+    pub restoring: repository::Restoring,
     /// Pushes that were taken in outlive their connection; they end with the receiver.
     pub pushes: TaskTracker,
     pub stop: CancellationToken,
@@ -159,6 +161,7 @@ async fn run_with<D: Desk>(
     let door = Arc::new(Door {
         runner: Runner::new(config.runner_socket.clone(), config.runner_token.clone()),
         git_sessions: Arc::new(Semaphore::new(config.limits.git_sessions)),
+        restoring: repository::Restoring::default(),
         pushes: TaskTracker::new(),
         stop: stop.clone(),
         desk,

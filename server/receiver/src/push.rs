@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::{Actor, DeployView, NewPush, PushTarget};
-use domain::{CommitId, DeployState, Outcome, SourceHash, Step};
+use domain::{BundleHash, CommitId, DeployState, Outcome, SourceHash, Step};
 use futures_util::stream::try_unfold;
 use objects::ObjectsError;
 
@@ -127,12 +127,17 @@ impl<D: Desk> Push<'_, D> {
             Ok(taken) => taken,
             Err(reason) => return Ok(End::Refused(reason)),
         };
+        let bundle = match self.take_history(hook, commit).await? {
+            Ok(taken) => taken,
+            Err(reason) => return Ok(End::Refused(reason)),
+        };
         let push = NewPush {
             commit: commit.clone(),
             subject,
             branch: self.target.deploy_branch.clone(),
             before: pushed.old.clone(),
             source,
+            bundle,
         };
         let number = match self.door.desk.deploy_create(self.actor, self.target.app, push).await {
             Ok(number) => number,
@@ -173,21 +178,68 @@ impl<D: Desk> Push<'_, D> {
         });
         match self.door.objects.put::<SourceHash, io::Error>(guard_type(tar), None, bytes_max).await {
             Ok(stored) => Ok(Ok((subject, stored.hash))),
-            Err(error) => {
-                hook.stop_reading();
-                let (message, hint) = match &error {
-                    ObjectsError::TooBig { .. } => (
-                        format!("the commit's tree is larger than {} MiB", bytes_max >> 20),
-                        Some("leave out what the app does not need to run"),
-                    ),
-                    ObjectsError::Source { cause, .. } => (format!("the commit's tree did not arrive: {cause}"), None),
-                    other => (other.to_string(), other.hint()),
-                };
-                tracing::warn!(app.name = %self.target.name, error = %error, "a pushed tree was not stored");
-                say_error(hook, &message, hint).await?;
-                Ok(Err(message))
-            }
+            Err(error) => self.not_stored(hook, "tree", bytes_max, &error).await.map(Err),
         }
+    }
+
+    /// What the commit has that the object store has not, by hash; or why it was not taken.
+    async fn take_history(
+        &self,
+        hook: &mut Hook,
+        commit: &CommitId,
+    ) -> Result<Result<Option<BundleHash>, String>, PushError> {
+        let kept = match self.door.desk.commits_kept(self.target.app).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                say_error(hook, &error.message, error.hint.as_deref()).await?;
+                return Ok(Err(error.message));
+            }
+        };
+        hook.write(ToHook::History(commit.as_str(), &kept)).await?;
+        let first = match read(hook).await? {
+            FromHook::Bundle(piece) => piece,
+            FromHook::BundleEnd => return Ok(Ok(None)),
+            FromHook::Failed(reason) => return Ok(Err(reason)),
+            _ => return Err(PushError::OutOfTurn),
+        };
+        let bytes_max = self.door.config.limits.push_bytes;
+        let bundle = try_unfold((Some(first), &mut *hook), |(first, hook)| async move {
+            if let Some(first) = first {
+                return Ok(Some((first, (None, hook))));
+            }
+            match read(hook).await.map_err(|e| io::Error::other(e.to_string()))? {
+                FromHook::Bundle(piece) => Ok(Some((piece, (None, hook)))),
+                FromHook::BundleEnd => Ok(None),
+                FromHook::Failed(reason) => Err(io::Error::other(reason)),
+                _ => Err(io::Error::other("the hook spoke out of turn")),
+            }
+        });
+        match self.door.objects.put::<BundleHash, io::Error>(guard_type(bundle), None, bytes_max).await {
+            Ok(stored) => Ok(Ok(Some(stored.hash))),
+            Err(error) => self.not_stored(hook, "history", bytes_max, &error).await.map(Err),
+        }
+    }
+
+    /// Says why, and returns it.
+    async fn not_stored(
+        &self,
+        hook: &mut Hook,
+        what: &str,
+        bytes_max: u64,
+        error: &ObjectsError,
+    ) -> Result<String, PushError> {
+        hook.stop_reading();
+        let (message, hint) = match error {
+            ObjectsError::TooBig { .. } => (
+                format!("the commit's {what} is larger than {} MiB", bytes_max >> 20),
+                Some("leave out what the app does not need to run"),
+            ),
+            ObjectsError::Source { cause, .. } => (format!("the commit's {what} did not arrive: {cause}"), None),
+            other => (other.to_string(), other.hint()),
+        };
+        tracing::warn!(app.name = %self.target.name, %error, "a pushed {what} was not stored");
+        say_error(hook, &message, hint).await?;
+        Ok(message)
     }
 
     /// Prints a deploy's lines until it has ended and its branch was moved, or not.

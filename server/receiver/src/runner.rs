@@ -29,6 +29,8 @@ pub(crate) enum RunnerError {
     Timeout { socket: PathBuf, after: Duration },
     #[error("the runner refused: {reason}")]
     Refused { reason: Reason },
+    #[error("the repository is not on this server")]
+    Missing,
     #[error("the runner on {socket} went away, or answered what is no answer")]
     Gone { socket: PathBuf },
     #[error("could not make a pipe")]
@@ -91,6 +93,7 @@ impl Runner {
         match tokio::time::timeout(START_TIMEOUT, run.answer()).await.map_err(|_| late(START_TIMEOUT))?? {
             GitAnswer::Started => Ok((run, ours)),
             GitAnswer::Refused { reason } => Err(RunnerError::Refused { reason }),
+            GitAnswer::Missing => Err(RunnerError::Missing),
             GitAnswer::Exited { .. } => Err(RunnerError::Gone { socket: self.socket.clone() }),
         }
     }
@@ -102,7 +105,7 @@ impl GitRun {
         match self.answer().await? {
             GitAnswer::Exited { code } => Ok(code),
             GitAnswer::Refused { reason } => Err(RunnerError::Refused { reason }),
-            GitAnswer::Started => Err(RunnerError::Gone { socket: self.socket.clone() }),
+            GitAnswer::Started | GitAnswer::Missing => Err(RunnerError::Gone { socket: self.socket.clone() }),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::desk::Desk;
 use crate::hook::HookSocket;
 use crate::request::Request;
 use crate::runner::{GitRun, RunnerError};
-use crate::{push, words};
+use crate::{push, repository, words};
 
 /// SSH's "extended data" of standard error (RFC 4254 §5.2).
 const STDERR: u32 = 1;
@@ -145,8 +145,9 @@ impl<D: Desk> Session<D> {
             protocol: self.protocol.clone(),
             hook_socket: hook.as_ref().map(|hook| hook.path().display().to_string()),
             time_ms: door.config.limits.connection_ms,
+            make: false,
         };
-        let (run, ends) = door.runner.start(ask).await.map_err(|error| match error {
+        let (run, ends) = repository::start(door, ask).await.map_err(|error| match error {
             RunnerError::Refused { reason } => Words::failed(words::error(&reason.message, reason.hint.as_deref())),
             other => defect(format!("{other}: {:?}", std::error::Error::source(&other).map(ToString::to_string))),
         })?;

@@ -90,6 +90,59 @@ async fn a_client_that_goes_away_does_not_stop_its_deploy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_repository_is_made_again_from_what_was_pushed() {
+    let ground = Ground::new().await;
+    let work = ground.work("shop");
+    let deployed = |number| {
+        let (ground, push) = (&ground, work.push("main").spawn());
+        async move {
+            let deploy = ground.desk.deploy(number).await;
+            ground.desk.live(number);
+            let push = push.done().await;
+            assert!(push.ok, "{}", push.text);
+            deploy
+        }
+    };
+    work.random("big", 300_000);
+    work.commit("one");
+    let first = deployed(1).await;
+    work.write("a", "2");
+    work.commit("two");
+    let two = work.commit_empty("two and a half");
+    let second = deployed(2).await;
+    let size = |deploy: &self::desk::Deploy| ground.bundle(deploy.bundle.as_ref().unwrap()).metadata().unwrap().len();
+    assert!(size(&first) > 300_000 && size(&second) < 2_000, "only what is new is kept");
+    // Pushed, but never live: kept, and not where the branch is.
+    work.commit_empty("broken");
+    let push = work.push("main").spawn();
+    ground.desk.deploy(3).await;
+    ground.desk.fail(3, reason("no", "no"));
+    assert!(!push.done().await.ok);
+    let refs = ground.refs("shop");
+
+    ground.lose_repository();
+    let (a, b) = (ground.work("shop"), ground.work("shop"));
+    tokio::join!(async { a.pull().spawn().done().await.says(&["main"]) }, async {
+        b.pull().spawn().done().await.says(&["main"])
+    });
+    assert_eq!((a.git(&["rev-parse", "FETCH_HEAD"]), a.git(&["rev-list", "--count", "FETCH_HEAD"])), (two, "3".into()));
+    assert_eq!(ground.refs("shop"), refs, "the same commits are there");
+
+    // The commit of a failed deploy again: nothing of it is new.
+    let again = work.push("main").spawn();
+    assert_eq!(ground.desk.deploy(4).await.bundle, None);
+    ground.desk.live(4);
+    let again = again.done().await;
+    assert!(again.ok, "{}", again.text);
+
+    ground.lose_repository();
+    std::fs::remove_file(ground.bundle(second.bundle.as_ref().unwrap())).unwrap();
+    let away = a.pull().spawn().done().await;
+    assert!(!away.ok);
+    away.says(&["the app's repository could not be restored from the object store"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_branch_that_moved_meanwhile_is_left_where_it_is() {
     let ground = Ground::new().await;
     let (work, other) = (ground.work("shop"), ground.work("shop"));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::wire::{GitAnswer, GitAsk, GitVerb, Limits, Uids};
+use domain::wire::{GitAnswer, GitAsk, GitBranch, GitVerb, Limits, Uids};
 use domain::{AppId, Reason, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,6 +88,13 @@ pub enum GitError {
     Refused { why: &'static str },
 }
 
+/// How an ask ended.
+enum Ended {
+    /// The receiver knows.
+    Told,
+    Missing,
+}
+
 /// The door: cheap to clone.
 #[derive(Clone)]
 pub struct Git {
@@ -99,7 +106,7 @@ struct Inner {
     config: GitConfig,
     ours: Ours,
     next: AtomicU64,
-    /// One `git init` an app.
+    /// One at a time makes the repository of an app.
     making: Mutex<HashMap<AppId, Arc<Mutex<()>>>>,
     places: Semaphore,
 }
@@ -162,8 +169,8 @@ impl Git {
         }
         let ask = call.ask;
         match self.run(&ask, stdio, &mut stream, &stop).await {
-            Ok(Some(code)) => answer(&mut stream, &GitAnswer::Exited { code }).await,
-            Ok(None) => {}
+            Ok(Ended::Told) => {}
+            Ok(Ended::Missing) => answer(&mut stream, &GitAnswer::Missing).await,
             Err(error) => {
                 tracing::error!(app.id = %ask.app, "{}", chain(&error));
                 let reason = match &error {
@@ -175,14 +182,13 @@ impl Git {
         }
     }
 
-    /// git's exit code; `None` when nobody waits for it any more.
     async fn run(
         &self,
         ask: &GitAsk,
         stdio: [OwnedFd; 3],
         stream: &mut UnixStream,
         stop: &CancellationToken,
-    ) -> Result<Option<i32>, GitError> {
+    ) -> Result<Ended, GitError> {
         let inner = &self.inner;
         if Uids::of(inner.config.apps_uid_base, ask.app) != Some(ask.uids) || ask.app.0 < 1 {
             return Err(GitError::Refused { why: "those are not the UIDs of this app" });
@@ -190,51 +196,80 @@ impl Git {
         let Ok(_place) = inner.places.try_acquire() else {
             return Err(GitError::Refused { why: "too many pushes and fetches are under way, try again in a minute" });
         };
-        let repository = self.repository(ask.app, ask.uids).await?;
+        let path = self.inner.config.repos_dir.join(ask.app.to_string());
+        let failed = |doing| move |cause| GitError::Repository { app: ask.app, doing, cause };
+        let restores = matches!(ask.verb, GitVerb::Restore { .. });
+        if !restores && repository::is_made(&path).map_err(failed("its state"))? {
+            return self.run_on(&path, ask, stdio, stream, stop).await;
+        }
+        let making = {
+            let mut all = self.inner.making.lock().await;
+            all.retain(|_, one| Arc::strong_count(one) > 1);
+            Arc::clone(all.entry(ask.app).or_default())
+        };
+        let one = making.lock().await;
+        let made = repository::is_made(&path).map_err(failed("its state"))?;
+        match &ask.verb {
+            GitVerb::Restore { .. } if made => return Err(GitError::Refused { why: "the repository is there" }),
+            // What is half done is never in the repository's place.
+            GitVerb::Restore { .. } => {
+                let new = self.inner.config.repos_dir.join(format!("{}.new", ask.app));
+                repository::remove(&new).await.map_err(failed("what was left of it"))?;
+                self.make(ask.app, ask.uids, &new).await?;
+                return self.run_on(&new, ask, stdio, stream, stop).await;
+            }
+            _ if made => {}
+            _ if ask.make => self.make(ask.app, ask.uids, &path).await?,
+            _ => return Ok(Ended::Missing),
+        }
+        drop(one);
+        self.run_on(&path, ask, stdio, stream, stop).await
+    }
+
+    async fn run_on(
+        &self,
+        repository: &Path,
+        ask: &GitAsk,
+        stdio: [OwnedFd; 3],
+        stream: &mut UnixStream,
+        stop: &CancellationToken,
+    ) -> Result<Ended, GitError> {
+        let inner = &self.inner;
         let unit = self.unit(ask.app);
         let ended = async {
-            let spec = self.spec(ask, &unit, &repository, stdio)?;
+            let spec = self.spec(ask, &unit, repository, stdio)?;
             let failed = |cause| GitError::Sandbox { app: ask.app, cause };
             let sandbox = inner.slice.start(spec).await.map_err(failed)?;
             answer(stream, &GitAnswer::Started).await;
             let time = Duration::from_millis(ask.time_ms).min(TIME_MAX);
-            Ok(watch(&sandbox, time, stream, stop).await)
+            let code = watch(&sandbox, time, stream, stop).await;
+            if code == 0 && matches!(ask.verb, GitVerb::Restore { .. }) {
+                let failed = |cause| GitError::Repository { app: ask.app, doing: "putting it in its place", cause };
+                let path = inner.config.repos_dir.join(ask.app.to_string());
+                repository::remove(&path).await.map_err(failed)?;
+                std::fs::rename(repository, path).map_err(failed)?;
+            }
+            // The receiver hears of the end before the unit is cleared away.
+            answer(stream, &GitAnswer::Exited { code }).await;
+            Ok(Ended::Told)
         }
         .await;
-        let told = match ended {
-            // The receiver hears of the end before the unit is cleared away.
-            Ok(Some(code)) => {
-                answer(stream, &GitAnswer::Exited { code }).await;
-                Ok(None)
-            }
-            other => other,
-        };
         clear(&inner.slice, &unit).await;
-        told
+        ended
     }
 
     fn unit(&self, app: AppId) -> String {
         format!("{UNIT}{app}-{}", self.inner.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The app's bare repository, made at its first need.
-    async fn repository(&self, app: AppId, uids: Uids) -> Result<PathBuf, GitError> {
-        let path = self.inner.config.repos_dir.join(app.to_string());
-        let failed = |doing| move |cause| GitError::Repository { app, doing, cause };
-        let making = {
-            let mut all = self.inner.making.lock().await;
-            all.retain(|_, one| Arc::strong_count(one) > 1);
-            Arc::clone(all.entry(app).or_default())
-        };
-        let _one = making.lock().await;
-        repository::make_dir(&path, uids.app).map_err(failed("its folder"))?;
-        if repository::is_made(&path).map_err(failed("its state"))? {
-            return Ok(path);
-        }
+    /// An empty bare repository.
+    async fn make(&self, app: AppId, uids: Uids, path: &Path) -> Result<(), GitError> {
+        let failed = |cause| GitError::Repository { app, doing: "its folder", cause };
+        repository::make_dir(path, uids.app).map_err(failed)?;
         let unit = self.unit(app);
-        let done = self.init(app, uids, &path, &unit).await;
+        let done = self.init(app, uids, path, &unit).await;
         clear(&self.inner.slice, &unit).await;
-        done.map(|()| path)
+        done
     }
 
     async fn init(&self, app: AppId, uids: Uids, path: &Path, unit: &str) -> Result<(), GitError> {
@@ -285,6 +320,17 @@ impl Git {
                 spec.program.env.insert("GIT_DIR".to_owned(), repository::REPOSITORY.to_owned());
                 let old = old.as_ref().map_or("none", |old| old.as_str());
                 words(&[repository::HOOK, "hook", "move", name, new.as_str(), old])
+            }
+            GitVerb::Restore { branch } => {
+                spec.program.env.insert("GIT_DIR".to_owned(), repository::REPOSITORY.to_owned());
+                let mut args = words(&[repository::HOOK, "hook", "restore"]);
+                if let Some(GitBranch { name, commit }) = branch {
+                    if !is_branch(name) {
+                        return Err(GitError::Refused { why: "that is not the name of a branch" });
+                    }
+                    args.extend([name.clone(), commit.to_string()]);
+                }
+                args
             }
         };
         if let Some(protocol) = &ask.protocol {
@@ -344,7 +390,7 @@ impl Git {
 
 /// Until git ends by itself; ended when its time is over, when the receiver closes its connection,
 /// and when the runner stops.
-async fn watch(sandbox: &Sandbox, time: Duration, stream: &mut UnixStream, stop: &CancellationToken) -> Option<i32> {
+async fn watch(sandbox: &Sandbox, time: Duration, stream: &mut UnixStream, stop: &CancellationToken) -> i32 {
     let closed = async {
         // Nothing more is said on it.
         let mut piece = [0; 64];
@@ -358,11 +404,11 @@ async fn watch(sandbox: &Sandbox, time: Duration, stream: &mut UnixStream, stop:
     };
     match exit {
         // As a shell counts: 128 and the signal.
-        Some(exit) => Some(exit.code.unwrap_or_else(|| 128 + exit.signal.unwrap_or(libc::SIGKILL))),
+        Some(exit) => exit.code.unwrap_or_else(|| 128 + exit.signal.unwrap_or(libc::SIGKILL)),
         None => {
             sandbox.kill();
             sandbox.wait().await;
-            Some(128 + libc::SIGKILL)
+            128 + libc::SIGKILL
         }
     }
 }

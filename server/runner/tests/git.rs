@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::Ground;
-use domain::wire::{GitAnswer, GitAsk, GitCall, GitVerb, Uids};
+use domain::wire::{GitAnswer, GitAsk, GitBranch, GitCall, GitVerb, Uids};
 use domain::{AppId, CommitId, Secret};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use runner::{Git, Slice};
@@ -61,7 +61,7 @@ impl Door {
     }
 
     fn ask(&self, verb: GitVerb) -> GitAsk {
-        GitAsk { app: APP, uids: self.uids(), verb, protocol: None, hook_socket: None, time_ms: 60_000 }
+        GitAsk { app: APP, uids: self.uids(), verb, protocol: None, hook_socket: None, time_ms: 60_000, make: true }
     }
 
     async fn call(&self, ask: GitAsk) -> Call {
@@ -215,10 +215,53 @@ async fn hook(listener: tokio::net::UnixListener, commit: String) -> (u32, Vec<S
             (kind, body) => panic!("{} {}", char::from(kind), String::from_utf8_lossy(&body)),
         }
     }
+    write(&mut stream, b'h', &commit).await;
+    let mut bundle = Vec::new();
+    loop {
+        match read(&mut stream).await {
+            (b'b', piece) => bundle.extend(piece),
+            (b'f', _) => break,
+            (kind, body) => panic!("{} {}", char::from(kind), String::from_utf8_lossy(&body)),
+        }
+    }
+    assert!(bundle.starts_with(b"# v2 git bundle\n"));
     write(&mut stream, b'l', "a line").await;
     write(&mut stream, b'o', "refs/heads/main").await;
     write(&mut stream, b'.', "").await;
     (uid, refs, tar)
+}
+
+#[tokio::test]
+async fn a_repository_that_is_not_there_is_restored_whole_or_not_at_all() {
+    let door = Door::new().await;
+    let work = tempfile::tempdir().unwrap();
+    let (commit, _) = pushed(work.path(), "refs/heads/main");
+    git(work.path(), &["update-ref", &format!("refs/berth/commits/{commit}"), &commit]);
+    git(work.path(), &["bundle", "create", "-q", "b", &format!("refs/berth/commits/{commit}")]);
+    let bundle = std::fs::read(work.path().join("b")).unwrap();
+    let frame = |kind: u8, body: &[u8]| [&[kind], (body.len() as u32).to_be_bytes().as_slice(), body].concat();
+    let sent = [frame(b'b', &bundle[..20]), frame(b'b', &bundle[20..]), frame(b'f', b"")].concat();
+    let whole = [sent.clone(), frame(b'.', b"")].concat();
+
+    let fetch = GitAsk { make: false, ..door.ask(GitVerb::UploadPack) };
+    assert_eq!(door.call(fetch).await.answer().await, Some(GitAnswer::Missing));
+    let branch = GitBranch { name: "refs/heads/main".to_owned(), commit: commit.parse().unwrap() };
+    let restore = || door.ask(GitVerb::Restore { branch: Some(branch.clone()) });
+    let broken = [frame(b'b', &bundle[..bundle.len() - 30]), frame(b'f', b""), frame(b'.', b"")].concat();
+    for bad in [sent.as_slice(), &broken] {
+        let (code, _, _) = door.call(restore()).await.run(bad).await;
+        assert_ne!(code, 0);
+        assert!(!door.repository().exists());
+    }
+    let (code, _, said) = door.call(restore()).await.run(&whole).await;
+    assert_eq!(code, 0, "{said}");
+    let repository = door.repository();
+    assert_eq!(std::fs::metadata(&repository).unwrap().uid(), door.uids().app);
+    let refs = git(&repository, &["for-each-ref", "--format=%(objectname) %(refname)"]);
+    assert_eq!(refs, format!("{commit} refs/berth/commits/{commit}\n{commit} refs/heads/main"));
+    assert_eq!(git(&repository, &["show", "main:index.html"]), "hello");
+    assert!(matches!(door.call(restore()).await.answer().await, Some(GitAnswer::Refused { .. })));
+    door.end().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! What runs beside git in a git sandbox: the `proc-receive` hook, which carries pushed refs and a
-//! commit's tree to the receiver and prints what it answers, and `move`, which moves a branch.
+//! What runs beside git in a git sandbox: the `proc-receive` hook, which carries pushed refs, a
+//! commit's tree and its history to the receiver and prints what it answers; `move`, which moves a
+//! branch; and `restore`, which fills an empty repository with what the object store has.
 //!
 //! The hook decides nothing: which ref is deployed, what is refused and with which words, comes
 //! from the receiver over one unix socket, whose path is in `BERTH_HOOK_SOCKET`. A frame is one
@@ -9,11 +10,16 @@
 //! | --- | --- | --- | --- |
 //! | `r` | `OLD NEW REF`, one a ref | `l` | a line for the person who pushes |
 //! | `.` | that were all refs | `d` | `COMMIT`: keep it, and send its tree |
-//! | `i` | the commit's subject | `o` | `REF` was taken |
-//! | `t` | a piece of the tree's tar | `n` | `REF REASON`: was not |
-//! | `e` | the tar is complete | `.` | that were all answers |
+//! | `i` | the commit's subject | `h` | `COMMIT KEPT...`: send what it has that those have not |
+//! | `t` | a piece of the tree's tar | `o` | `REF` was taken |
+//! | `e` | the tar is complete | `n` | `REF REASON`: was not |
+//! | `b` | a piece of the git bundle | `.` | that were all answers |
+//! | `f` | the bundle is complete; without a piece before it, there is nothing to send | | |
 //! | `x` | why it cannot be sent | | |
+//!
+//! `restore` reads the same frames on its standard input: `b` and `f` for each bundle, `.` after all.
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -31,6 +37,7 @@ pub fn run() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         [_, "hook", "move", name, new, old] => move_branch(name, new, old),
+        [_, "hook", "restore", branch @ ..] => restore(&mut io::stdin().lock(), branch),
         _ => receive().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|cause| {
@@ -99,6 +106,11 @@ fn ask(refs: &[String]) -> io::Result<Vec<String>> {
                     let _ = frame(&mut socket, b'x', cause.to_string().as_bytes());
                 }
             }
+            b'h' => {
+                if let Err(cause) = send_history(&mut socket, &text) {
+                    let _ = frame(&mut socket, b'x', cause.to_string().as_bytes());
+                }
+            }
             b'o' => answers.push(format!("ok {text}")),
             b'n' => answers.push(format!("ng {text}")),
             b'.' => return Ok(answers),
@@ -122,30 +134,54 @@ fn send_tree(socket: &mut UnixStream, commit: &str) -> io::Result<()> {
     frame(socket, b'i', subject.get(..subject.len().min(1_000)).unwrap_or_default())?;
     warn_of_what_is_missing(commit)?;
 
-    let mut archive = git(&["archive", "--format=tar", commit]).stdout(Stdio::piped()).spawn()?;
-    let sent = send_output(socket, &mut archive);
-    if sent.is_err() {
-        let _ = archive.kill();
-    }
-    let ended = archive.wait()?;
-    sent?;
-    if !ended.success() {
+    if !send_output(socket, b't', &["archive", "--format=tar", commit])? {
         return Err(bad("git could not read the commit's tree"));
     }
     frame(socket, b'e', b"")
 }
 
-fn send_output(socket: &mut UnixStream, archive: &mut Child) -> io::Result<()> {
-    let mut tar = archive.stdout.take().ok_or_else(|| bad("git archive has no output"))?;
+/// Sends what a commit that [`send_tree`] kept has and the object store has not, as a bundle: with
+/// those of former pushes it makes the repository again.
+fn send_history(socket: &mut UnixStream, words: &str) -> io::Result<()> {
+    let mut words = words.split(' ');
+    let name = format!("refs/berth/commits/{}", words.next().unwrap_or_default());
+    // Only of what is here; more in a bundle than it need hold does no harm.
+    let here = output(&["for-each-ref", "--format=%(objectname)", "refs/berth/commits"])?;
+    let here: HashSet<&str> = std::str::from_utf8(&here).map_err(|_| bad("not a commit"))?.lines().collect();
+    let kept: Vec<&str> = words.filter(|commit| here.contains(commit)).collect();
+    // git makes no empty bundles.
+    let new = [&["rev-list", "--max-count=1", name.as_str(), "--not"], kept.as_slice()].concat();
+    if !output(&new)?.is_empty() {
+        let bundle = [&["bundle", "create", "--quiet", "-", name.as_str(), "--not"], kept.as_slice()].concat();
+        if !send_output(socket, b'b', &bundle)? {
+            return Err(bad("git could not pack the commit's history"));
+        }
+    }
+    frame(socket, b'f', b"")
+}
+
+/// Whether git ended well.
+fn send_output(socket: &mut UnixStream, kind: u8, args: &[&str]) -> io::Result<bool> {
+    let mut child = git(args).stdout(Stdio::piped()).spawn()?;
+    let sent = send_all(socket, kind, &mut child);
+    if sent.is_err() {
+        let _ = child.kill();
+    }
+    let ended = child.wait()?;
+    sent.map(|()| ended.success())
+}
+
+fn send_all(socket: &mut UnixStream, kind: u8, child: &mut Child) -> io::Result<()> {
+    let mut written = child.stdout.take().ok_or_else(|| bad("git has no output"))?;
     let mut piece = vec![0; FRAME_BYTES_MAX];
     loop {
-        let n = match tar.read(&mut piece) {
+        let n = match written.read(&mut piece) {
             Ok(0) => return Ok(()),
             Ok(n) => n,
             Err(cause) if cause.kind() == ErrorKind::Interrupted => continue,
             Err(cause) => return Err(cause),
         };
-        frame(socket, b't', piece.get(..n).unwrap_or_default())?;
+        frame(socket, kind, piece.get(..n).unwrap_or_default())?;
     }
 }
 
@@ -189,6 +225,54 @@ fn move_branch(name: &str, new: &str, old: &str) -> io::Result<ExitCode> {
     let zeros = "0".repeat(new.len());
     let old = if old == "none" { zeros.as_str() } else { old };
     output(&["update-ref", "--end-of-options", name, new, old]).map(|_| ExitCode::SUCCESS)
+}
+
+// ---- restore --------------------------------------------------------------------------------
+
+/// `branch` is nothing, or its name and its commit.
+fn restore(from: &mut impl Read, branch: &[&str]) -> io::Result<ExitCode> {
+    loop {
+        match read_frame(from)? {
+            (b'.', _) => break,
+            (b'b', first) => unbundle(from, &first)?,
+            _ => return Err(bad("the receiver said something unknown")),
+        }
+    }
+    if let [name, commit] = branch {
+        output(&["update-ref", "--end-of-options", name, commit])?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// git checks that what a bundle builds on is there.
+fn unbundle(from: &mut impl Read, first: &[u8]) -> io::Result<()> {
+    let mut child = git(&["bundle", "unbundle", "/dev/stdin"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut given = child.stdin.take().ok_or_else(|| bad("git has no input"))?;
+    let give = (|| {
+        given.write_all(first)?;
+        loop {
+            match read_frame(from)? {
+                (b'b', piece) => given.write_all(&piece)?,
+                (b'f', _) => return Ok(()),
+                _ => return Err(bad("the receiver said something unknown")),
+            }
+        }
+    })();
+    drop(given);
+    if give.is_err() {
+        let _ = child.kill();
+    }
+    // What it writes, one line a ref, stays in the pipe until here.
+    let out = child.wait_with_output()?;
+    give?;
+    if !out.status.success() {
+        return Err(bad("git could not take a bundle"));
+    }
+    for line in String::from_utf8_lossy(&out.stdout).lines() {
+        let (commit, name) = line.split_once(' ').ok_or_else(|| bad("git named no ref"))?;
+        output(&["update-ref", "--end-of-options", name, commit])?;
+    }
+    Ok(())
 }
 
 // ---- git, frames, pkt-lines -----------------------------------------------------------------

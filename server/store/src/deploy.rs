@@ -2,8 +2,8 @@
 
 use domain::wire::Manifest;
 use domain::{
-    AppId, AppName, Cause, CommitId, CustomerId, DeployId, DeployState, ImageHash, Outcome, ReleaseNumber, ServerId,
-    SourceHash, Step, Time, UserId,
+    AppId, AppName, BundleHash, Cause, CommitId, CustomerId, DeployId, DeployState, ImageHash, Outcome, ReleaseNumber,
+    ServerId, SourceHash, Step, Time, UserId,
 };
 use sqlx::types::Json;
 use sqlx::{PgExecutor, query, query_as, query_scalar};
@@ -136,6 +136,7 @@ pub struct NewDeploy<'a> {
     pub branch: &'a str,
     pub before: Option<&'a CommitId>,
     pub source: &'a SourceHash,
+    pub bundle: Option<&'a BundleHash>,
     pub user: UserId,
 }
 
@@ -151,8 +152,9 @@ pub async fn create(tx: &mut Tx, customer: CustomerId, app: AppId, new: NewDeplo
     .await?;
     let Some(number) = number else { return Ok(None) };
     query!(
-        "insert into deploy (app_id, number, cause, user_id, commit_id, commit_subject, branch, commit_before, source)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into deploy (app_id, number, cause, user_id, commit_id, commit_subject, branch, commit_before, source,
+                             bundle)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         app.0,
         number,
         Cause::Push.as_str(),
@@ -162,10 +164,55 @@ pub async fn create(tx: &mut Tx, customer: CustomerId, app: AppId, new: NewDeplo
         new.branch,
         new.before.map(CommitId::as_str),
         new.source.as_str(),
+        new.bundle.map(BundleHash::as_str),
     )
     .execute(&mut ***tx)
     .await?;
     Ok(Some(number))
+}
+
+// ---- an app's repository, as the object store has it -----------------------------------------
+
+/// What one push brought, and the commit that is whole with it and all before it.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    pub commit: CommitId,
+    pub hash: BundleHash,
+}
+
+/// The last `limit` of an app whose owner was checked, in the order they were pushed.
+pub async fn bundles(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec<Bundle>> {
+    let mut bundles = query_as!(
+        Bundle,
+        r#"select commit_id as commit, bundle as "hash!: BundleHash" from deploy
+           where app_id = $1 and bundle is not null order by number desc limit $2"#,
+        app.0,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    bundles.reverse();
+    Ok(bundles)
+}
+
+#[derive(Debug, Clone)]
+pub struct Branch {
+    pub name: String,
+    pub commit: CommitId,
+}
+
+/// Where the deploy branch of an app is: it was last moved there.
+pub async fn branch(db: impl PgExecutor<'_>, app: AppId) -> Result<Option<Branch>> {
+    Ok(query_as!(
+        Branch,
+        "select d.branch as name, d.commit_id as commit
+         from deploy d join app a on a.id = d.app_id and a.deploy_branch = d.branch
+         join deploy_step s on s.deploy_id = d.id and s.step = 'branch' and s.outcome = 'done'
+         where d.app_id = $1 order by s.ended desc, d.number desc limit 1",
+        app.0
+    )
+    .fetch_optional(db)
+    .await?)
 }
 
 // ---- step `branch`, which the receiver carries -------------------------------------------------

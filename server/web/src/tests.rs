@@ -146,6 +146,7 @@ impl Site {
             branch: "main".to_owned(),
             before: None,
             source: "ab".repeat(32).parse()?,
+            bundle: None,
         };
         Ok(receiver.deploy_create(actor, target.app, push).await?)
     }

@@ -93,6 +93,7 @@ impl Lab {
             branch: "main".into(),
             before: before.map(commit),
             source: format!("{n:064x}").parse().unwrap(),
+            bundle: None,
         };
         self.commands.deploy_create(&self.actor, app, push).await.unwrap()
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use commands::{Actor, BranchMove, DeployRow, DeployView, Door, Kind, NewPush, PushTarget, StepView};
+use commands::{Actor, BranchMove, DeployRow, DeployView, Door, Kind, NewPush, PushTarget, Repository, StepView};
 use domain::wire::LogLine;
 use domain::{AppId, AppName, CustomerId, DeployId, DeployState, Outcome, Reason, Step, Time, UserId};
 use futures_util::StreamExt;
@@ -37,6 +37,7 @@ pub(super) struct Deploy {
     pub subject: String,
     pub before: Option<domain::CommitId>,
     pub source: domain::SourceHash,
+    pub bundle: Option<domain::BundleHash>,
     branch: String,
     state: DeployState,
     moved: Option<Result<(), String>>,
@@ -134,6 +135,7 @@ impl Desk for TestDesk {
             subject: push.subject,
             before: push.before,
             source: push.source,
+            bundle: push.bundle,
             branch: push.branch,
             state: DeployState::Queued,
             moved: None,
@@ -213,6 +215,20 @@ impl Desk for TestDesk {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.ticks.subscribe()
+    }
+
+    async fn commits_kept(&self, _app: AppId) -> Result<Vec<domain::CommitId>, DeskError> {
+        let state = self.state.lock().unwrap();
+        Ok(state.deploys.iter().filter(|d| d.bundle.is_some()).map(|d| d.commit.parse().unwrap()).collect())
+    }
+
+    async fn repository(&self, _app: AppId) -> Result<Repository, DeskError> {
+        let state = self.state.lock().unwrap();
+        let last = state.deploys.iter().rfind(|d| d.moved == Some(Ok(())));
+        Ok(Repository {
+            bundles: state.deploys.iter().filter_map(|d| d.bundle.clone()).collect(),
+            branch: last.map(|d| domain::wire::GitBranch { name: d.branch.clone(), commit: d.commit.parse().unwrap() }),
+        })
     }
 
     async fn branch_moves(&self) -> Result<Vec<BranchMove>, DeskError> {

@@ -76,7 +76,7 @@ impl Ground {
         let desk = TestDesk::new(key(&at("key")));
         let hook = hook(dir.path());
         let repos = folder(at("repos"), 0o711);
-        repository(&repos, dir.path());
+        repository(&repos.join(SHOP.to_string()), dir.path());
         let listener = UnixListener::bind(at("runner.sock")).unwrap();
         let runner = TestRunner::new(listener, repos, hook);
         let mut limits = Limits::default();
@@ -148,7 +148,16 @@ impl Ground {
             let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
             entries.flatten().map(|e| if e.path().is_dir() { files(&e.path()) } else { 1 }).sum()
         }
-        files(&self.dir.path().join("objects"))
+        files(&self.dir.path().join("objects/sources"))
+    }
+
+    /// As on a new server.
+    pub(super) fn lose_repository(&self) {
+        std::fs::remove_dir_all(self.repository()).unwrap();
+    }
+
+    pub(super) fn bundle(&self, hash: &domain::BundleHash) -> PathBuf {
+        self.dir.path().join("objects/bundles").join(hash.as_str())
     }
 
     pub(super) fn unpack(&self, source: &SourceHash) -> TempDir {
@@ -239,9 +248,8 @@ fn hook(dir: &Path) -> PathBuf {
 }
 
 /// The bare repository of the app, as the runner makes it.
-fn repository(repos: &Path, dir: &Path) {
-    let path = repos.join(SHOP.to_string());
-    run(Command::new("git").args(["init", "-q", "--bare", "-b", "main"]).arg(&path));
+pub(super) fn repository(path: &Path, dir: &Path) {
+    run(Command::new("git").args(["init", "-q", "--bare", "-b", "main"]).arg(path));
     for (key, value) in [
         ("core.hooksPath", dir.join("bin").to_str().unwrap()),
         ("receive.procReceiveRefs", "refs"),
@@ -250,7 +258,7 @@ fn repository(repos: &Path, dir: &Path) {
         ("gc.auto", "0"),
         ("receive.autogc", "false"),
     ] {
-        run(Command::new("git").arg("-C").arg(&path).args(["config", "--add", key, value]));
+        run(Command::new("git").arg("-C").arg(path).args(["config", "--add", key, value]));
     }
     let attributes = "* -export-ignore -export-subst -text !eol -ident -filter !working-tree-encoding\n";
     std::fs::write(path.join("info/attributes"), attributes).unwrap();
@@ -261,7 +269,7 @@ fn repository(repos: &Path, dir: &Path) {
             std::fs::read_dir(path).unwrap().flatten().for_each(|entry| own(&entry.path(), uid));
         }
     }
-    own(&path, uid);
+    own(path, uid);
 }
 
 pub(super) struct Work {
@@ -304,6 +312,17 @@ impl Work {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "-m", subject]);
         self.git(&["rev-parse", "HEAD"])
+    }
+
+    pub(super) fn commit_empty(&self, subject: &str) -> String {
+        self.git(&["commit", "-q", "--allow-empty", "-m", subject]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    pub(super) fn pull(&self) -> Push {
+        let mut command = self.command();
+        command.args(["fetch", "berth"]);
+        Push(command)
     }
 
     pub(super) fn push(&self, what: &str) -> Push {

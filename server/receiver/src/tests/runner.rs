@@ -67,7 +67,21 @@ async fn serve(mut stream: UnixStream, repos: &Path, hook: &Path, seen: &Mutex<S
     let call: GitCall = serde_json::from_slice(&line).unwrap();
     assert_eq!(call.token.expose(), "the token");
     let ask = call.ask;
+    let restores = matches!(ask.verb, GitVerb::Restore { .. });
+    let place = repos.join(ask.app.to_string());
+    let path = if restores { repos.join("new") } else { place.clone() };
+    if restores {
+        super::ground::repository(&path, hook.parent().unwrap().parent().unwrap());
+    } else if !path.exists() {
+        return answer(&mut stream, &GitAnswer::Missing).await;
+    }
     let mut command = match &ask.verb {
+        GitVerb::Restore { branch } => {
+            let mut command = tokio::process::Command::new(hook);
+            command.args(["hook", "restore"]);
+            command.args(branch.iter().flat_map(|b| [b.name.as_str(), b.commit.as_str()]));
+            command
+        }
         GitVerb::ReceivePack => git(&["receive-pack", "."]),
         GitVerb::UploadPack => git(&["upload-pack", "--strict", "."]),
         GitVerb::UpdateRef { name, new, old } => {
@@ -78,7 +92,7 @@ async fn serve(mut stream: UnixStream, repos: &Path, hook: &Path, seen: &Mutex<S
     };
     let [stdin, stdout, stderr]: [OwnedFd; 3] = fds.try_into().expect("three descriptors");
     command
-        .current_dir(repos.join(ask.app.to_string()))
+        .current_dir(&path)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("HOME", "/nonexistent")
@@ -106,6 +120,11 @@ async fn serve(mut stream: UnixStream, repos: &Path, hook: &Path, seen: &Mutex<S
     tokio::select! {
         status = child.wait() => {
             let code = status.unwrap().code().unwrap_or(137);
+            if restores && code == 0 {
+                std::fs::rename(&path, &place).unwrap();
+            } else if restores {
+                std::fs::remove_dir_all(&path).unwrap();
+            }
             answer(&mut stream, &GitAnswer::Exited { code }).await;
         }
         _ = stream.read(&mut rest) => {

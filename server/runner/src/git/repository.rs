@@ -120,6 +120,17 @@ pub(super) fn make_dir(path: &Path, uid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// With all that is in it.
+pub(super) async fn remove(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    // Follows no link: what is in it is the app's.
+    let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(path)).await.map_err(io::Error::other)?;
+    match removed {
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// `git init` writes `HEAD` last but for `config`; without either it is run (again).
 pub(super) fn is_made(path: &Path) -> io::Result<bool> {
     for name in ["HEAD", "config", "info"] {
