@@ -119,8 +119,12 @@ fn a_start_that_fails_ends_no_app() {
         let kept = g.app_processes("berth files")?;
         kill_hard(g.berth.pid());
         g.berth.wait()?;
-        // Its port is taken by another.
-        let other = std::net::TcpListener::bind(g.berth.http)?;
+        // Its port is taken by another, as soon as the balancer has seen that its supervisor is gone.
+        let mut other = None;
+        wait(SOON, || {
+            other = Some(std::net::TcpListener::bind(g.berth.http)?);
+            Ok(())
+        })?;
         ensure!(g.berth.start_again().is_err(), "it started without its port");
         drop(other);
         g.berth.wait()?;
