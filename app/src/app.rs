@@ -8,6 +8,7 @@ use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::live::of_app;
 use crate::log;
 use crate::new_app::looks_for;
+use crate::verbs;
 
 pub struct AppPage {
     pub app: AppView,
@@ -32,6 +33,8 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
     let open = newest.filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
     frame.html(move || {
         let name = app.name.to_string();
+        let scale = verbs::scale(&app);
+        let delete = format!("/apps/{}/delete", app.name);
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
         let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
@@ -45,6 +48,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                     {region("state")}
                     {region("where")}
                 </div>
+                {region("acts")}
             </header>
             {region("notice")}
             {region("vitals")}
@@ -85,7 +89,11 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                                 <code>{app.deploy_branch}</code>
                             </dd>
                         </dl>
+                        <p>
+                            <a href=delete>"Delete this app"</a>
+                        </p>
                     </section>
+                    {scale}
                 </aside>
             </div>
         }

@@ -19,6 +19,7 @@ mod region;
 mod sign;
 mod state;
 mod steps;
+mod verbs;
 mod when;
 
 pub use self::account::{KeyForm, account};
@@ -34,3 +35,4 @@ pub use self::log::rows;
 pub use self::new_app::{NewApp, new_app};
 pub use self::region::Region;
 pub use self::sign::{link, sign_in, sign_up};
+pub use self::verbs::delete;

@@ -1,13 +1,14 @@
 //! The regions of the two pages that live: an app's and a deploy's.
 
 use commands::{AppView, DeployRow, DeployView, InstanceView};
-use domain::{DeployState, InstanceState, Step, Time};
+use domain::{AppState, DeployState, InstanceState, Step, Time};
 use islands::words::took;
 use leptos::prelude::*;
 
 use crate::region::Region;
 use crate::state::{self, pill, sentence};
 use crate::steps::{millis, shown, step_times, steps, ticking};
+use crate::verbs::{acts, cause, offer};
 use crate::when::{Moment, said};
 
 /// `newest`: the app's newest deploy with its steps, if there is one.
@@ -16,6 +17,7 @@ pub fn of_app(app: &AppView, newest: Option<&DeployView>, now: Time) -> Vec<Regi
     vec![
         Region::new("state", pill(state::health(app.health, app.release.is_some()))),
         Region::new("where", place(&app.url, app.release.map(|n| n.0))),
+        Region::new("acts", acts(app)),
         Region::new("notice", notice(app, open.is_some())),
         Region::new("vitals", vitals(app, now)),
         Region::new("deploy", open.map(|deploy| open_deploy(deploy, now))),
@@ -61,6 +63,24 @@ fn place(url: &str, release: Option<i64>) -> AnyView {
 }
 
 fn notice(app: &AppView, open: bool) -> Option<AnyView> {
+    if app.state == AppState::Stopped {
+        let comes = match app.release {
+            Some(release) => format!("Its address says so. Start brings v{release} back."),
+            None => "Start it before you push again.".to_owned(),
+        };
+        return Some(
+            view! {
+                <div class="notice" role="status">
+                    <p>
+                        <strong>"It is stopped."</strong>
+                        " "
+                        {comes}
+                    </p>
+                </div>
+            }
+            .into_any(),
+        );
+    }
     let newest = app.deploys.first()?;
     let href = deploy_href(app.name.as_str(), newest.number);
     let number = newest.number;
@@ -173,6 +193,7 @@ fn open_deploy(deploy: &DeployView, now: Time) -> AnyView {
                     " "
                     {ticking(deploy, now)}
                 </h2>
+                {offer(deploy.app.as_str(), &deploy.row)}
             </header>
             {steps(deploy, now)}
         </section>
@@ -185,7 +206,10 @@ fn whole_deploy(deploy: &DeployView, now: Time) -> AnyView {
     let number = format!("v{}", row.number);
     let by = row.by.clone().unwrap_or_else(|| "somebody who left".to_owned());
     let subject = (!row.subject.is_empty()).then(|| view! { <p>{row.subject.clone()}</p> });
-    let pushed = format!("Pushed with git by {by} to {}: ", row.branch);
+    let pushed = match cause(row) {
+        Some(cause) => format!("{cause}, asked for by {by}: "),
+        None => format!("Pushed with git by {by} to {}: ", row.branch),
+    };
     let commit = row.commit.short().to_owned();
     view! {
         <section class="sheet">
@@ -195,6 +219,7 @@ fn whole_deploy(deploy: &DeployView, now: Time) -> AnyView {
                     " "
                     {ticking(deploy, now)}
                 </h2>
+                {offer(deploy.app.as_str(), row)}
             </header>
             {subject}
             <p class="hint">
@@ -311,7 +336,13 @@ fn entry(app: &str, row: &DeployRow, now: Time) -> AnyView {
         }
         _ => None,
     };
-    let subject = (!row.subject.is_empty()).then(|| view! { {shown(&row.subject)} <br/> });
+    let subject = match (cause(row), row.subject.is_empty()) {
+        (Some(cause), true) => Some(cause),
+        (Some(cause), false) => Some(format!("{cause}: {}", shown(&row.subject))),
+        (None, true) => None,
+        (None, false) => Some(shown(&row.subject)),
+    };
+    let subject = subject.map(|subject| view! { {subject} <br/> });
     let href = deploy_href(app, row.number);
     let number = format!("v{}", row.number);
     let commit = row.commit.short().to_owned();
@@ -331,6 +362,7 @@ fn entry(app: &str, row: &DeployRow, now: Time) -> AnyView {
                 {Moment::of(now, row.created)}
                 {how.map(|how| view! { <br/> {how} })}
             </p>
+            {offer(app, row)}
         </li>
     }
     .into_any()

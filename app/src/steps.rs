@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use commands::{DeployRow, DeployView, StepView};
-use domain::{Outcome, Step, Time};
+use domain::{Cause, Outcome, Step, Time};
 use islands::words::{share, so_far, took};
 use leptos::prelude::*;
 
@@ -82,10 +82,18 @@ pub fn steps(deploy: &DeployView, now: Time) -> AnyView {
         .filter_map(|&word| match deploy.row.steps.iter().rfind(|step| step.step == word) {
             Some(step) => Some(begun(step, deploy.row.created, whole, now)),
             // A deploy that is over has no steps to come.
-            None => open.then(|| to_come(word)),
+            None => (open && comes(&deploy.row, word)).then(|| to_come(word)),
         })
         .collect();
     view! { <ol class="steps">{items}</ol> }.into_any()
+}
+
+/// Only a push moves a branch; what has an image is not built.
+fn comes(row: &DeployRow, step: Step) -> bool {
+    match step {
+        Step::Build | Step::Branch => row.cause == Cause::Push,
+        Step::Start | Step::Switch | Step::Drain => true,
+    }
 }
 
 fn begun(step: &StepView, pushed: Time, whole: u64, now: Time) -> AnyView {

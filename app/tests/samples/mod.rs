@@ -62,6 +62,9 @@ pub fn key(id: i64, name: &str, used: Option<Time>) -> KeyView {
 pub fn row(number: i64, state: DeployState, subject: &str, before: u64, took: u64) -> DeployRow {
     DeployRow {
         number,
+        cause: Cause::Push,
+        origin: None,
+        offer: None,
         state,
         serves: false,
         commit: "9c41e7b0d2f4a6b8c0d2e4f6a8b0c2d4e6f8a0b2".parse().unwrap(),
@@ -105,6 +108,7 @@ pub fn orchard() -> AppView {
         health: AppHealth::Deploying,
         summary: "v141 serves".to_owned(),
         release: Some(ReleaseNumber(141)),
+        processes: vec![ProcessView { process: ProcessName::web(), count: 1, memory_bytes: 512 << 20 }],
         instances: vec![instance(1, 141, InstanceState::Healthy)],
         deploys: vec![
             row(142, DeployState::Starting, "Show stock per branch", 18, 0),
@@ -125,6 +129,7 @@ pub fn empty_app() -> AppView {
         health: AppHealth::Empty,
         summary: "waits for its first push".to_owned(),
         release: None,
+        processes: vec![],
         instances: vec![],
         deploys: vec![],
         ..orchard()

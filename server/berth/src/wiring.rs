@@ -269,6 +269,7 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
             apps_uid_base: world.slice.apps_uid_base(),
             subnet: world.slice.subnet,
             server_name: SERVER_NAME.to_owned(),
+            logs: (world.socket("logs.sock"), world.secrets.control.token.clone()),
             callers: [Role::Runner, Role::Balancer].map(|role| world.caller(role)).into(),
         },
         stats: stats::Config { database_url, redis_url },

@@ -4,7 +4,11 @@ use domain::{AppName, AppState, DeployState, Hostname, InstanceState, ProcessNam
 use store::deploy::{Deploy, DeployStep};
 use store::instance::Instance;
 
-use crate::{Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView, StepView, timely};
+use crate::verbs::processes;
+use crate::{
+    Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView, Offer, ProcessView, StepView,
+    timely,
+};
 
 const DEPLOYS_SHOWN: i64 = 20;
 
@@ -15,11 +19,13 @@ impl Commands {
             let apps = store::app::list(&mut **tx, actor.customer).await?;
             let deploys = store::deploy::latest(&mut **tx, actor.customer).await?;
             let instances = store::instance::list(&mut **tx, actor.customer).await?;
+            let reserved = store::app::reserved(&mut **tx, actor.customer).await?;
             tx.commit().await?;
             let row = |app: store::app::App| {
                 let last = deploys.iter().find(|d| d.app_id == app.id);
                 let mine: Vec<&Instance> = instances.iter().filter(|i| i.app_id == app.id).collect();
-                let (health, summary) = health(app.state, app.release_number, last, &mine);
+                let none = reserved.iter().any(|r| r.app_id == app.id && runs_none(&processes(r)));
+                let (health, summary) = scaled(health(app.state, app.release_number, last, &mine), none);
                 AppRow {
                     url: self.urls.app(&app.name),
                     name: app.name,
@@ -43,13 +49,16 @@ impl Commands {
             let deploys = store::deploy::list(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
             let mut steps = store::deploy::steps_of_latest(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
             let instances = store::instance::of_app(&mut **tx, app.id).await?;
+            let reserved = store::app::reserved(&mut **tx, actor.customer).await?;
             tx.commit().await?;
             let mut row = |deploy: Deploy| {
                 let steps = steps.remove(&deploy.id).unwrap_or_default();
                 deploy_row(deploy, app.release_number, steps)
             };
             let mine: Vec<&Instance> = instances.iter().collect();
-            let (health, summary) = health(app.state, app.release_number, deploys.first(), &mine);
+            let processes = reserved.iter().find(|r| r.app_id == app.id).map(processes).unwrap_or_default();
+            let none = !processes.is_empty() && runs_none(&processes);
+            let (health, summary) = scaled(health(app.state, app.release_number, deploys.first(), &mine), none);
             Ok(AppView {
                 url: self.urls.app(&app.name),
                 git_url: self.urls.git(&app.name),
@@ -59,6 +68,7 @@ impl Commands {
                 health,
                 summary,
                 release: app.release_number,
+                processes,
                 instances: instances.into_iter().map(instance_view).collect(),
                 deploys: deploys.into_iter().map(&mut row).collect(),
                 created: app.created,
@@ -109,10 +119,20 @@ pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>, steps: 
         outcome: s.outcome,
         detail: s.detail,
     };
+    let serves = serving == Some(ReleaseNumber(deploy.number));
+    let offer = match deploy.state {
+        DeployState::Queued | DeployState::Building | DeployState::Starting => Some(Offer::Cancel),
+        DeployState::Live if !serves && deploy.image.is_some() => Some(Offer::RollBack),
+        DeployState::Failed | DeployState::Canceled => Some(Offer::Again),
+        DeployState::Switching | DeployState::Live => None,
+    };
     DeployRow {
         number: deploy.number,
+        cause: deploy.cause,
+        origin: deploy.origin,
+        offer,
         state: deploy.state,
-        serves: serving == Some(ReleaseNumber(deploy.number)),
+        serves,
         commit: deploy.commit_id,
         subject: deploy.commit_subject,
         branch: deploy.branch,
@@ -141,6 +161,18 @@ fn instance_view(instance: Instance) -> InstanceView {
         memory_bytes: instance.memory_bytes,
         since: instance.healthy.unwrap_or(instance.created),
         server: instance.server,
+    }
+}
+
+fn runs_none(processes: &[ProcessView]) -> bool {
+    processes.iter().all(|p| p.count == 0)
+}
+
+/// Where nothing is wanted to run, nothing is missing.
+fn scaled(said: (AppHealth, String), to_none: bool) -> (AppHealth, String) {
+    match said {
+        (AppHealth::Failed | AppHealth::Warned, _) if to_none => (AppHealth::Stopped, "scaled to 0".to_owned()),
+        said => said,
     }
 }
 
@@ -230,6 +262,9 @@ mod tests {
             hint: None,
             created: Time::from_unix_micros(0),
             ended: None,
+            cause: domain::Cause::Push,
+            origin: None,
+            image: None,
         }
     }
 

@@ -31,6 +31,8 @@ pub enum CommandError {
     NoApp { name: AppName },
     #[error("The name '{name}' is taken.")]
     NameTaken { name: AppName },
+    #[error("{message}")]
+    NotNow { message: String, hint: &'static str },
     #[error("This key is known to Berth already.")]
     KeyKnown,
     #[error("There is a user with that address already.")]
@@ -61,7 +63,7 @@ impl CommandError {
         match self {
             Self::Invalid { .. } => Kind::Invalid,
             Self::NotFound { .. } | Self::NoApp { .. } => Kind::NotFound,
-            Self::NameTaken { .. } | Self::KeyKnown | Self::EmailKnown => Kind::Conflict,
+            Self::NameTaken { .. } | Self::NotNow { .. } | Self::KeyKnown | Self::EmailKnown => Kind::Conflict,
             Self::WrongPassword | Self::LinkSpent => Kind::Unauthenticated,
             Self::AppsLimit { .. } | Self::Crowded => Kind::Limit,
             Self::Away { .. } => Kind::Away,
@@ -78,6 +80,7 @@ impl CommandError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Invalid { hint, .. } => return hint.clone(),
+            Self::NotNow { hint, .. } => hint,
             Self::NotFound { .. } | Self::Internal { .. } => return None,
             Self::NoApp { .. } => "See your apps by `apps`, or make it on the site.",
             Self::NameTaken { .. } => "Choose another name.",
@@ -105,6 +108,14 @@ impl CommandError {
 
     pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { field, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn not_now(message: impl Into<String>, hint: &'static str) -> Self {
+        Self::NotNow { message: message.into(), hint }
+    }
+
+    pub(crate) fn scale(message: String, hint: String) -> Self {
+        Self::Invalid { field: "count", message, hint: Some(hint) }
     }
 
     pub(crate) fn name(field: &'static str, cause: NameError) -> Self {

@@ -12,6 +12,7 @@ mod keys;
 mod log;
 mod password;
 mod users;
+mod verbs;
 mod view;
 
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ pub use self::deploys::{BranchMove, NewPush, PushTarget, Repository};
 pub use self::error::{CommandError, Kind};
 pub use self::log::{LogLines, LogWhat};
 pub use self::users::SignUp;
+pub use self::verbs::COUNT_MAX;
 pub use self::view::*;
 
 /// Who asks; made only from a checked session, key or (on the server itself) root's shell.

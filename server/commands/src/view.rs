@@ -2,8 +2,8 @@
 //! permissions come finished; a page only draws them.
 
 use domain::{
-    AppName, AppState, CommitId, CustomerId, DeployId, DeployState, Email, InstanceId, InstanceState, KeyId, Outcome,
-    ProcessName, Reason, ReleaseNumber, Step, Time, UserId,
+    AppName, AppState, Cause, CommitId, CustomerId, DeployId, DeployState, Email, InstanceId, InstanceState, KeyId,
+    Outcome, ProcessName, Reason, ReleaseNumber, Step, Time, UserId,
 };
 
 /// The signed-in user, for the header and the account page.
@@ -71,9 +71,19 @@ pub struct AppView {
     pub summary: String,
     pub release: Option<ReleaseNumber>,
     pub instances: Vec<InstanceView>,
+    /// What its serving release runs, and how many of each; empty when nothing serves.
+    pub processes: Vec<ProcessView>,
     /// The latest first, at most 20.
     pub deploys: Vec<DeployRow>,
     pub created: Time,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessView {
+    pub process: ProcessName,
+    pub count: u16,
+    /// Of each.
+    pub memory_bytes: i64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -91,16 +101,28 @@ pub struct InstanceView {
     pub server: String,
 }
 
+/// What may be asked of a deploy now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    RollBack,
+    Again,
+    Cancel,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeployRow {
     pub number: i64,
+    pub cause: Cause,
+    /// The deploy whose commit this one runs again; a push has none.
+    pub origin: Option<i64>,
+    pub offer: Option<Offer>,
     pub state: DeployState,
     /// This deploy's release is the one that serves.
     pub serves: bool,
     pub commit: CommitId,
     pub subject: String,
     pub branch: String,
-    /// Who pushed, by name; `None` when the user is gone.
+    /// Who asked, by name; `None` when the user is gone.
     pub by: Option<String>,
     pub reason: Option<Reason>,
     pub created: Time,

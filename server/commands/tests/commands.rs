@@ -287,6 +287,52 @@ async fn a_push_asks_for_a_deploy_that_others_hear_of() {
 }
 
 #[tokio::test]
+async fn what_is_asked_of_an_app_is_allowed_to_its_owner_and_told_why_not() {
+    let doors = doors().await;
+    let (ada, eve) = (signed_up(&doors, "ada@example.com").await, signed_up(&doors, "eve@example.com").await);
+    doors.web.app_create(&ada, "shop").await.unwrap();
+    let (shop, w) = (name("shop"), &doors.web);
+    let none = std::collections::BTreeMap::new();
+    refused(w.app_stop(&eve, &shop).await, Kind::NotFound);
+    refused(w.app_start(&eve, &shop).await, Kind::NotFound);
+    refused(w.app_restart(&eve, &shop).await, Kind::NotFound);
+    refused(w.app_scale(&eve, &shop, &none).await, Kind::NotFound);
+    refused(w.app_delete(&eve, &shop, "shop").await, Kind::NotFound);
+    refused(w.deploy_roll_back(&eve, &shop, 1).await, Kind::NotFound);
+    refused(w.deploy_again(&eve, &shop, 1).await, Kind::NotFound);
+    refused(w.deploy_cancel(&eve, &shop, 1).await, Kind::NotFound);
+    assert_eq!(refused(w.app_restart(&ada, &shop).await, Kind::Conflict).message(), "Nothing serves yet.");
+    refused(w.app_scale(&ada, &shop, &none).await, Kind::Conflict);
+
+    let target = doors.receiver.push_target(&ada, &shop).await.unwrap();
+    doors.receiver.deploy_create(&ada, target.app, push(1)).await.unwrap();
+    refused(w.deploy_again(&ada, &shop, 1).await, Kind::Conflict);
+    refused(w.deploy_roll_back(&ada, &shop, 1).await, Kind::Conflict);
+    refused(w.deploy_cancel(&ada, &shop, 2).await, Kind::NotFound);
+    w.deploy_cancel(&ada, &shop, 1).await.unwrap();
+    refused(w.deploy_cancel(&ada, &shop, 1).await, Kind::Conflict);
+    let row = w.deploy(&ada, &shop, 1).await.unwrap().row;
+    assert_eq!((row.state, row.offer), (DeployState::Canceled, Some(commands::Offer::Again)));
+    assert_eq!(w.deploy_again(&ada, &shop, 1).await.unwrap(), 2);
+    assert_eq!(w.deploy(&ada, &shop, 2).await.unwrap().row.origin, Some(1));
+
+    w.app_stop(&ada, &shop).await.unwrap();
+    w.app_stop(&ada, &shop).await.unwrap();
+    assert_eq!(w.app(&ada, &shop).await.unwrap().health, AppHealth::Stopped);
+    assert_eq!(refused(w.app_restart(&ada, &shop).await, Kind::Conflict).message(), "The app is stopped.");
+    w.app_start(&ada, &shop).await.unwrap();
+
+    assert_eq!(refused(w.app_delete(&ada, &shop, "shopp").await, Kind::Invalid).field(), Some("name"));
+    w.app_delete(&ada, &shop, " shop ").await.unwrap();
+    refused(w.app(&ada, &shop).await, Kind::NotFound);
+    refused(doors.receiver.deploy_create(&ada, target.app, push(2)).await, Kind::NotFound);
+    // Its name waits for its customer.
+    refused(w.app_create(&eve, "shop").await, Kind::Conflict);
+    w.app_create(&ada, "shop").await.unwrap();
+    assert!(w.app(&ada, &shop).await.unwrap().deploys.is_empty());
+}
+
+#[tokio::test]
 async fn when_postgresql_is_away_it_is_said_so() {
     let urls = Urls {
         site: String::new(),

@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 
-use domain::{DeployState, Outcome, ReleaseNumber, Step, Wanted};
+use domain::{Cause, DeployState, Outcome, ReleaseNumber, Step, Wanted};
 use plan::{Act, Action, Fleet};
 use store::{Db, StoreError, Tx, deploy, instance, leader};
+
+use crate::report;
 
 /// How many of `actions` were applied.
 pub async fn apply(db: &Db, epoch: i64, fleet: &Fleet, actions: &[Action]) -> Result<usize, StoreError> {
@@ -71,6 +73,17 @@ async fn one(
             deploy::all::begin_step(tx, *deploy, Step::Build).await?;
             Ok(true)
         }
+        Act::Begin { deploy } => {
+            let Some(known) = fleet.deploys.iter().find(|d| d.id == *deploy) else { return Ok(false) };
+            let Some((image, manifest)) = deploy::all::image(tx, *deploy).await? else { return Ok(false) };
+            if !deploy::all::enter(tx, *deploy, DeployState::Queued, DeployState::Starting).await? {
+                return Ok(false);
+            }
+            let formation = plan::formation(&manifest);
+            report::release(tx, known.app, known.number, &image, formation).await?;
+            deploy::all::begin_step(tx, *deploy, Step::Start).await?;
+            Ok(true)
+        }
         Act::BuildAgain { deploy, attempt, server } => {
             let Some(address) = address() else { return Ok(false) };
             if !deploy::all::retry_step(tx, *deploy, Step::Build, *attempt).await? {
@@ -90,11 +103,14 @@ async fn one(
             Ok(true)
         }
         Act::Live { deploy, detail } => {
+            let Some(known) = fleet.deploys.iter().find(|d| d.id == *deploy) else { return Ok(false) };
             if !deploy::all::enter(tx, *deploy, DeployState::Switching, DeployState::Live).await? {
                 return Ok(false);
             }
             deploy::all::end_step(tx, *deploy, Step::Switch, None, Outcome::Done, detail.as_deref()).await?;
-            deploy::all::begin_step(tx, *deploy, Step::Branch).await?;
+            if known.cause == Cause::Push {
+                deploy::all::begin_step(tx, *deploy, Step::Branch).await?;
+            }
             deploy::all::begin_step(tx, *deploy, Step::Drain).await?;
             Ok(true)
         }

@@ -11,6 +11,7 @@
 mod api;
 mod apply;
 mod clock;
+mod forget;
 mod known;
 mod lead;
 mod publish;
@@ -45,6 +46,8 @@ pub struct Config {
     pub subnet: Ipv4Net,
     /// The name of this server in the fleet; a successor of the same name leads without waiting.
     pub server_name: String,
+    /// At the logs process: a deleted app's lines are deleted there.
+    pub logs: (PathBuf, Secret<String>),
     pub callers: Vec<link::Caller>,
 }
 
@@ -146,6 +149,13 @@ pub async fn run(
         let (shared, ending) = (shared.clone(), ending.clone());
         async move {
             lead::listen(&shared, &ending).await;
+            Ok(())
+        }
+    });
+    parts.spawn({
+        let (shared, ending) = (shared.clone(), ending.clone());
+        async move {
+            forget::run(&shared, &shared.config.logs, &ending).await;
             Ok(())
         }
     });

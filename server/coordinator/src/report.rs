@@ -88,7 +88,7 @@ fn runnable(manifest: &Manifest) -> Result<Formation, Reason> {
     Ok(formation)
 }
 
-async fn release(
+pub(crate) async fn release(
     tx: &mut Tx,
     app: domain::AppId,
     number: i64,

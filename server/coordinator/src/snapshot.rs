@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use domain::{AppState, Reason, Time};
+use domain::{Reason, Time};
 use ipnet::Ipv4Net;
 use plan::{App, Deploy, Failure, Fleet, Instance, OpenStep, Release, Server, Size, Slot, Subnet, Tip};
 use store::{Db, StoreError, deploy, instance};
@@ -55,6 +55,12 @@ pub async fn read(db: &Db) -> Result<Rows, StoreError> {
 
 /// The fleet, with what was heard of servers and balancers by `clock`.
 pub fn fleet(rows: Rows, known: &Known, clock: Duration, subnet: Ipv4Net, uids_base: u32) -> Snapshot {
+    let counts: BTreeMap<_, _> = rows.apps.iter().map(|app| (app.id, app.counts.0.clone())).collect();
+    let release = |row: deploy::all::Release| {
+        let ((app, number), mut made) = release(row);
+        plan::scaled(&mut made.formation, counts.get(&app).unwrap_or(&BTreeMap::new()));
+        ((app, number), made)
+    };
     let fleet = Fleet {
         servers: rows.servers.into_iter().map(|s| server(s, known, clock)).collect(),
         apps: apps(rows.apps, rows.hostnames),
@@ -83,16 +89,16 @@ fn apps(rows: Vec<store::app::all::App>, hostnames: Vec<store::app::all::Host>) 
     for host in hostnames {
         names.entry(host.app_id).or_default().push(host.name);
     }
-    let rows = rows.into_iter().filter(|row| row.state != AppState::Deleted);
-    rows.map(|row| App {
-        hostnames: names.remove(&row.id).unwrap_or_default(),
-        id: row.id,
-        customer: row.customer_id,
-        name: row.name,
-        state: row.state,
-        serving: row.release_number,
-    })
-    .collect()
+    rows.into_iter()
+        .map(|row| App {
+            hostnames: names.remove(&row.id).unwrap_or_default(),
+            id: row.id,
+            customer: row.customer_id,
+            name: row.name,
+            state: row.state,
+            serving: row.release_number,
+        })
+        .collect()
 }
 
 fn release(row: deploy::all::Release) -> ((domain::AppId, domain::ReleaseNumber), Release) {
@@ -112,12 +118,14 @@ fn deploys(rows: Vec<deploy::all::Open>, steps: &[deploy::all::OpenStep]) -> Vec
             id: row.id,
             app: row.app_id,
             number: row.number,
+            cause: row.cause,
             state: row.state,
             state_since: row.state_since,
             commit: row.commit_id,
             branch: row.branch,
             before: row.commit_before,
             source: row.source,
+            image: row.image,
             builder: row.server_id.zip(row.build_address.and_then(v4)),
         })
         .collect()

@@ -60,6 +60,12 @@ words! {
     /// Why a deploy was asked for.
     pub enum Cause {
         Push => "push",
+        /// New instances of what serves.
+        Restart => "restart",
+        /// What served earlier is to serve again.
+        Rollback => "rollback",
+        /// What failed or was canceled is tried once more.
+        Again => "again",
     }
 }
 

@@ -40,6 +40,10 @@ pub enum Act {
         deploy: DeployId,
         server: ServerId,
     },
+    /// Its image is there already. Queued → starting.
+    Begin {
+        deploy: DeployId,
+    },
     /// A new attempt at the build, on this server.
     BuildAgain {
         deploy: DeployId,

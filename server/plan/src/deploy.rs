@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::wire::Manifest;
-use domain::{AppId, AppState, DeployState, InstanceState, ProcessName, Reason, ServerId, Step, Time};
+use domain::{AppId, AppState, Cause, DeployState, InstanceState, ProcessName, Reason, ServerId, Step, Time};
 
 use crate::place::{free_memory, is_lost, takes_new};
 use crate::{Act, Action, DRAIN_MAX, Deploy, Fleet, Instance, Refused, Size};
@@ -31,6 +31,13 @@ const CPU_MILLIS: u32 = 1000;
 pub fn formation(manifest: &Manifest) -> BTreeMap<ProcessName, Size> {
     let size = Size { count: 1, memory_bytes: MEMORY_BYTES, cpu_millis: CPU_MILLIS };
     manifest.processes.keys().filter(|p| p.as_str() != "release").map(|p| (p.clone(), size)).collect()
+}
+
+/// The formation with as many of each process type as the app's customer wants.
+pub fn scaled(formation: &mut BTreeMap<ProcessName, Size>, counts: &BTreeMap<ProcessName, u16>) {
+    for (process, size) in formation {
+        size.count = counts.get(process).copied().unwrap_or(size.count);
+    }
 }
 
 /// One step for each deploy that can take one. `refused` is what [`crate::place`] found no place for.
@@ -82,7 +89,7 @@ impl Plan<'_> {
 
     fn queued(&mut self, deploy: &Deploy) {
         let fleet = self.fleet;
-        let Some(app) = fleet.app(deploy.app) else {
+        let Some(app) = fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted) else {
             return self.fail(deploy, Reason::new("the app was deleted"));
         };
         let before = |d: &&Deploy| d.app == app.id && d.number < deploy.number;
@@ -92,7 +99,9 @@ impl Plan<'_> {
         {
             return;
         }
-        if let Some(tip) = fleet.tips.iter().find(|t| t.app == app.id && t.branch == deploy.branch)
+        // Only a push moves a branch.
+        if deploy.cause == Cause::Push
+            && let Some(tip) = fleet.tips.iter().find(|t| t.app == app.id && t.branch == deploy.branch)
             && deploy.before.as_ref() != Some(&tip.commit)
             && deploy.commit != tip.commit
         {
@@ -100,7 +109,15 @@ impl Plan<'_> {
             return self.fail(deploy, Reason::new(why).hint("fetch, bring your commit on top of it, and push again"));
         }
         if app.state != AppState::Running {
-            return self.fail(deploy, Reason::new("the app is stopped").hint("start it, then push again"));
+            return self.fail(deploy, Reason::new("the app is stopped").hint("start it, then try again"));
+        }
+        if deploy.image.is_some() {
+            return self.act(
+                Act::Begin { deploy: deploy.id },
+                deploy,
+                "start",
+                "it is its turn, and its image is there",
+            );
         }
         if self.builds().any(|(of, _)| fleet.app(of).is_some_and(|a| a.customer == app.customer)) {
             return;
@@ -127,7 +144,7 @@ impl Plan<'_> {
     }
 
     fn acts_on(&self, app: AppId) -> bool {
-        self.actions.iter().any(|a| a.app == Some(app) && matches!(a.act, Act::Build { .. }))
+        self.actions.iter().any(|a| a.app == Some(app) && matches!(a.act, Act::Build { .. } | Act::Begin { .. }))
     }
 
     /// Builds that are under way or planned: whose, and where.
@@ -153,7 +170,7 @@ impl Plan<'_> {
 
     fn building(&mut self, deploy: &Deploy) {
         let Some(step) = deploy.open_step(Step::Build).copied() else { return };
-        if self.fleet.app(deploy.app).is_none() {
+        if self.fleet.app(deploy.app).is_none_or(|a| a.state == AppState::Deleted) {
             return self.fail(deploy, Reason::new("the app was deleted"));
         }
         let lost = deploy.builder.is_none_or(|(server, _)| is_lost(self.fleet, server));
@@ -177,7 +194,7 @@ impl Plan<'_> {
 
     fn starting(&mut self, deploy: &Deploy) {
         let fleet = self.fleet;
-        let Some(app) = fleet.app(deploy.app) else {
+        let Some(app) = fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted) else {
             return self.fail(deploy, Reason::new("the app was deleted"));
         };
         if app.state != AppState::Running {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::wire::Manifest;
 use domain::{
-    AppId, AppName, AppState, CommitId, CustomerId, DeployId, DeployState, Hostname, ImageHash, InstanceId,
+    AppId, AppName, AppState, Cause, CommitId, CustomerId, DeployId, DeployState, Hostname, ImageHash, InstanceId,
     InstanceState, ProcessName, Reason, ReleaseNumber, ServerId, SourceHash, Step, Time, Wanted,
 };
 
@@ -15,7 +15,7 @@ use crate::Subnet;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fleet {
     pub servers: Vec<Server>,
-    /// All that are not deleted.
+    /// All that are not deleted, and deleted ones while one of their instances lives.
     pub apps: Vec<App>,
     pub releases: BTreeMap<(AppId, ReleaseNumber), Release>,
     /// Those that are not final, and final ones with an open step.
@@ -80,12 +80,15 @@ pub struct Deploy {
     pub app: AppId,
     /// Within the app; a release takes it.
     pub number: i64,
+    pub cause: Cause,
     pub state: DeployState,
     pub state_since: Time,
     pub commit: CommitId,
     pub branch: String,
     pub before: Option<CommitId>,
     pub source: SourceHash,
+    /// Known from the beginning when an earlier deploy built it; then nothing is built.
+    pub image: Option<ImageHash>,
     /// The builder and its sandbox's address, while building.
     pub builder: Option<(ServerId, Ipv4Addr)>,
     pub open: Vec<OpenStep>,

@@ -22,7 +22,7 @@ mod simulated;
 pub use self::action::{Act, Action};
 pub use self::address::{Subnet, addresses};
 pub use self::assign::{Assigned, assign};
-pub use self::deploy::{BUILD_ATTEMPTS_MAX, BUILD_TIME, START_TIMEOUT, deploy, formation};
+pub use self::deploy::{BUILD_ATTEMPTS_MAX, BUILD_TIME, START_TIMEOUT, deploy, formation, scaled};
 pub use self::fleet::{
     App, Deploy, Failure, Fleet, Held, Instance, OpenStep, Presence, Release, Server, Size, Slot, Tip,
 };

@@ -196,11 +196,19 @@ impl Plan<'_> {
                 }
                 let reason = match (app.map(|a| a.state), serving) {
                     (Some(AppState::Running), Some(s)) if s == slot.release => {
-                        "another one runs in its place".to_owned()
+                        let made =
+                            fleet.releases.get(&(slot.app, s)).and_then(|made| made.formation.get(&slot.process));
+                        match made {
+                            Some(size) if slot.index > size.count => {
+                                format!("{} of {} are wanted", size.count, slot.process)
+                            }
+                            _ => "another one runs in its place".to_owned(),
+                        }
                     }
                     (Some(AppState::Running), Some(s)) if s > slot.release => format!("release {s} serves"),
                     (Some(AppState::Running), _) => format!("release {} was not switched on", slot.release),
-                    _ => "its app is stopped".to_owned(),
+                    (Some(AppState::Stopped), _) => "its app is stopped".to_owned(),
+                    (Some(AppState::Deleted) | None, _) => "its app was deleted".to_owned(),
                 };
                 // Only what was routed to has something to finish.
                 let was_routed = slot.process.is_web() && !instance.held.forgotten;

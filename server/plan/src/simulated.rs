@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use domain::wire::{Manifest, RouteState};
 use domain::{
-    AppId, AppState, CommitId, CustomerId, DeployId, DeployState, InstanceId, InstanceState, ProcessName, Reason,
-    ReleaseNumber, ServerId, Step, Time, Wanted,
+    AppId, AppState, Cause, CommitId, CustomerId, DeployId, DeployState, InstanceId, InstanceState, ProcessName,
+    Reason, ReleaseNumber, ServerId, Step, Time, Wanted,
 };
 use proptest::prelude::*;
 
@@ -130,15 +130,23 @@ impl World {
             id: DeployId(app.0 * 1000 + number),
             app,
             number,
+            cause: Cause::Push,
             state,
             state_since: self.now,
             commit: commit(number),
             branch: "main".to_owned(),
             before: None,
             source: "a".repeat(64).parse().unwrap(),
+            image: None,
             builder,
             open: builder.map(|_| open(Step::Build)).into_iter().collect(),
         });
+    }
+
+    /// The last deploy has an image, and moves no branch.
+    fn restart(&mut self) {
+        let last = self.fleet.deploys.last_mut().unwrap();
+        (last.cause, last.image) = (Cause::Restart, Some("b".repeat(64).parse().unwrap()));
     }
 
     fn silent(mut self, server: &str, silence: Duration) -> Self {
@@ -194,6 +202,11 @@ impl World {
                     let address = addresses(&self.fleet).next().unwrap();
                     self.enter(deploy, DeployState::Building, &[Step::Build]);
                     self.deploy_mut(deploy).builder = Some((server, address));
+                }
+                Act::Begin { deploy } => {
+                    let (app, release) = (self.deploy_mut(deploy).app, self.deploy_mut(deploy).release());
+                    self.add_release(app, release, 2);
+                    self.enter(deploy, DeployState::Starting, &[Step::Start]);
                 }
                 Act::BuildAgain { deploy, attempt, server } => {
                     let now = self.now;
@@ -293,6 +306,10 @@ impl World {
             assert!(building.count() <= 1, "one build at a time a customer");
         }
     }
+}
+
+fn scaled_to(release: &mut Release, web: u16) {
+    scaled(&mut release.formation, &BTreeMap::from([(process("web"), web)]));
 }
 
 #[track_caller]
@@ -513,6 +530,39 @@ fn what_fails_again_and_again_is_tried_again_less_and_less() {
 }
 
 #[test]
+fn what_has_its_image_starts_without_a_builder_whatever_the_branch_says() {
+    let mut world = world(&[600]).app(1, "shop", 1).release(1, 3, 1).serving(1, 3).instance(1, 3, 1, 1, Healthy);
+    world.push(AppId(1), 4, DeployState::Queued);
+    world.restart();
+    world.fleet.tips.push(Tip { app: AppId(1), branch: "main".into(), number: 3, commit: commit(3) });
+    check(world, &["start deploy 4 of shop"]);
+}
+
+#[test]
+fn scaled_up_it_starts_what_is_missing_and_scaled_down_it_drains_the_last() {
+    let shop = |web| {
+        let mut world = world(&[4096]).app(1, "shop", 1).release(1, 3, 2).serving(1, 3);
+        world = world.instance(1, 3, 1, 1, Healthy).instance(1, 3, 2, 1, Healthy);
+        world.fleet.releases.values_mut().for_each(|made| scaled_to(made, web));
+        world
+    };
+    check(shop(3), &["start shop.web.3 on s1"]);
+    check(shop(1), &["drain shop.web.2 of release 3"]);
+    assert_eq!(shop(1).plan()[0].reason, "1 of web are wanted");
+    check(shop(0), &["drain shop.web.1 of release 3", "drain shop.web.2 of release 3"]);
+}
+
+#[test]
+fn a_deleted_app_has_no_route_and_its_instances_end() {
+    let mut world = world(&[4096]).app(1, "shop", 1).release(1, 3, 1).serving(1, 3).instance(1, 3, 1, 1, Healthy);
+    world.fleet.apps[0].state = AppState::Deleted;
+    assert_eq!(route(&world.fleet), []);
+    assert_eq!(world.plan()[0].reason, "its app was deleted");
+    (0..5).for_each(|_| world.tick());
+    assert_eq!(world.fleet.living().count(), 0);
+}
+
+#[test]
 fn a_stopped_app_ends_and_has_a_page() {
     let mut world = world(&[4096]).app(1, "shop", 1).release(1, 3, 1).serving(1, 3).instance(1, 3, 1, 1, Healthy);
     world.fleet.apps[0].state = AppState::Stopped;
@@ -671,7 +721,9 @@ proptest! {
     /// While a release serves and its server is heard of, there is no moment without a healthy instance of
     /// it or of its successor in the routes.
     #[test]
-    fn a_deploy_never_leaves_an_app_without_a_routed_instance(pushes in 1..6i64, broken in any::<u8>()) {
+    fn a_deploy_never_leaves_an_app_without_a_routed_instance(
+        pushes in 1..6i64, broken in any::<u8>(), restarts in any::<u8>(), scaled in 1..4u16,
+    ) {
         let mut world = world(&[16384]).app(1, "shop", 1).release(1, 1, 2).serving(1, 1)
             .instance(1, 1, 1, 1, Healthy).instance(1, 1, 2, 1, Healthy);
         for n in 0..pushes {
@@ -679,8 +731,16 @@ proptest! {
                 world.broken.push(ReleaseNumber(n + 2));
             }
             world.push(AppId(1), n + 2, DeployState::Queued);
+            if restarts & (1 << n) != 0 {
+                world.restart();
+            }
         }
-        for _ in 0..200 {
+        for moment in 0..200 {
+            if moment == 20 {
+                for made in world.fleet.releases.values_mut() {
+                    scaled_to(made, scaled);
+                }
+            }
             world.tick();
             world.check_always();
             let table = route(&world.fleet);

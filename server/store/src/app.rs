@@ -1,7 +1,10 @@
 //! Apps and their hostnames.
 
-use domain::{AppId, AppName, AppState, CustomerId, Hostname, ReleaseNumber, Time};
+use std::collections::BTreeMap;
+
+use domain::{AppId, AppName, AppState, CustomerId, Hostname, ProcessName, ReleaseNumber, Time};
 use sqlx::PgExecutor;
+use sqlx::types::Json;
 use sqlx::{query, query_as, query_scalar};
 
 use crate::{Result, Tx};
@@ -68,6 +71,69 @@ pub async fn is_kept(tx: &mut Tx, customer: CustomerId, name: &AppName) -> Resul
     .await?)
 }
 
+/// The app called `name`, if `customer` owns it; until the transaction ends nobody else changes it.
+pub async fn lock(tx: &mut Tx, customer: CustomerId, name: &AppName) -> Result<Option<App>> {
+    Ok(query_as!(
+        App,
+        "select id, name, state, deploy_branch, release_number, created from app
+         where customer_id = $1 and name = $2 and state <> 'deleted' for update",
+        customer.0,
+        name.as_str()
+    )
+    .fetch_optional(&mut ***tx)
+    .await?)
+}
+
+/// Of an app whose owner was checked. What is deleted stays so.
+pub async fn set_state(tx: &mut Tx, app: AppId, state: AppState) -> Result<()> {
+    query!(
+        "update app set state = $2, deleted = case when $2 = 'deleted' then now() end
+         where id = $1 and state <> 'deleted'",
+        app.0,
+        state.as_str()
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(())
+}
+
+/// How many of each process type its customer wants.
+pub type Counts = BTreeMap<ProcessName, u16>;
+
+/// Of an app whose owner was checked.
+pub async fn set_formation(tx: &mut Tx, app: AppId, counts: &Counts) -> Result<()> {
+    query!("update app set formation = $2 where id = $1", app.0, Json(counts) as _).execute(&mut ***tx).await?;
+    Ok(())
+}
+
+/// What an app of a customer runs when it runs: what its release says, and what its customer wants instead.
+#[derive(Debug, Clone)]
+pub struct Reserved {
+    pub app_id: AppId,
+    pub state: AppState,
+    pub counts: Json<Counts>,
+    pub formation: Json<crate::deploy::all::Formation>,
+}
+
+/// Of all apps of `customer` that serve.
+pub async fn reserved(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec<Reserved>> {
+    Ok(query_as!(
+        Reserved,
+        r#"select a.id as app_id, a.state, a.formation as "counts: Json<Counts>",
+                  r.formation as "formation: Json<crate::deploy::all::Formation>"
+           from app a join release r on r.app_id = a.id and r.number = a.release_number
+           where a.customer_id = $1 and a.state <> 'deleted' order by a.id"#,
+        customer.0
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// What all instances of `customer` may use together.
+pub async fn memory_max(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<i64> {
+    Ok(query_scalar!("select memory_bytes_max from customer where id = $1", customer.0).fetch_one(db).await?)
+}
+
 pub async fn create(tx: &mut Tx, customer: CustomerId, name: &AppName) -> Result<AppId> {
     Ok(query_scalar!("insert into app (customer_id, name) values ($1, $2) returning id", customer.0, name.as_str())
         .fetch_one(&mut ***tx)
@@ -99,12 +165,19 @@ pub mod all {
         pub name: AppName,
         pub state: AppState,
         pub release_number: Option<ReleaseNumber>,
+        pub counts: Json<Counts>,
     }
 
+    /// Deleted ones too, while one of their instances lives.
     pub async fn apps(tx: &mut Tx) -> Result<Vec<App>> {
-        Ok(query_as!(App, "select id, customer_id, name, state, release_number from app order by id")
-            .fetch_all(&mut ***tx)
-            .await?)
+        Ok(query_as!(
+            App,
+            r#"select id, customer_id, name, state, release_number, formation as "counts: Json<Counts>" from app a
+               where state <> 'deleted' or exists (select from instance i where i.app_id = a.id and i.ended is null)
+               order by id"#
+        )
+        .fetch_all(&mut ***tx)
+        .await?)
     }
 
     #[derive(Debug, Clone)]
@@ -115,6 +188,23 @@ pub mod all {
 
     pub async fn hostnames(tx: &mut Tx) -> Result<Vec<Host>> {
         Ok(query_as!(Host, "select name, app_id from hostname order by name").fetch_all(&mut ***tx).await?)
+    }
+
+    /// Deleted apps whose instances said their last, and whose logs are still there.
+    pub async fn with_logs_to_delete(db: impl PgExecutor<'_>) -> Result<Vec<AppId>> {
+        Ok(query_scalar!(
+            "select id from app a where state = 'deleted' and logs_deleted is null
+               and not exists (select from instance i where i.app_id = a.id
+                               and (i.ended is null or i.ended > now() - interval '5 s'))
+             order by id limit 100"
+        )
+        .fetch_all(db)
+        .await?)
+    }
+
+    pub async fn logs_deleted(db: impl PgExecutor<'_>, app: AppId) -> Result<()> {
+        query!("update app set logs_deleted = now() where id = $1", app.0).execute(db).await?;
+        Ok(())
     }
 
     /// Which of these there are, deleted ones too: what they used is still owed.

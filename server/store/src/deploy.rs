@@ -28,6 +28,10 @@ pub struct Deploy {
     pub hint: Option<String>,
     pub created: Time,
     pub ended: Option<Time>,
+    pub cause: Cause,
+    /// The deploy whose commit this one runs again.
+    pub origin: Option<i64>,
+    pub image: Option<ImageHash>,
 }
 
 /// The latest deploys of an app whose owner was checked.
@@ -35,7 +39,7 @@ pub async fn list(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec
     Ok(query_as!(
         Deploy,
         r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
-                  d.reason, d.hint, d.created, d.ended
+                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image
            from deploy d left join users u on u.id = d.user_id
            where d.app_id = $1 order by d.number desc limit $2"#,
         app.0,
@@ -50,7 +54,7 @@ pub async fn latest(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec
     Ok(query_as!(
         Deploy,
         r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
-                  d.reason, d.hint, d.created, d.ended
+                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image
            from app a
            cross join lateral (select * from deploy where app_id = a.id order by number desc limit 1) d
            left join users u on u.id = d.user_id
@@ -66,7 +70,7 @@ pub async fn get(db: impl PgExecutor<'_>, customer: CustomerId, name: &AppName, 
     Ok(query_as!(
         Deploy,
         r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
-                  d.reason, d.hint, d.created, d.ended
+                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image
            from app a join deploy d on d.app_id = a.id left join users u on u.id = d.user_id
            where a.customer_id = $1 and a.name = $2 and a.state <> 'deleted' and d.number = $3"#,
         customer.0,
@@ -169,6 +173,66 @@ pub async fn create(tx: &mut Tx, customer: CustomerId, app: AppId, new: NewDeplo
     .execute(&mut ***tx)
     .await?;
     Ok(Some(number))
+}
+
+/// Deploys what deploy `origin` of the app deployed, with its image if it has one. Its number.
+/// The app's owner was checked; nothing else may be asked of the app until the transaction ends.
+pub async fn create_again(tx: &mut Tx, app: AppId, origin: i64, cause: Cause, user: UserId) -> Result<i64> {
+    let number = query_scalar!(
+        r#"update app set deploy_next = deploy_next + 1 where id = $1 returning deploy_next - 1 as "number!""#,
+        app.0
+    )
+    .fetch_one(&mut ***tx)
+    .await?;
+    query!(
+        "insert into deploy (app_id, number, cause, user_id, commit_id, commit_subject, branch, commit_before, source,
+                             image, origin)
+         select app_id, $3, $4, $5, commit_id, commit_subject, branch, commit_before, source, image, $2
+         from deploy where app_id = $1 and number = $2",
+        app.0,
+        origin,
+        number,
+        cause.as_str(),
+        user.0
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(number)
+}
+
+/// Cancels deploy `number` of an app whose owner was checked, or without a number all that can be: those that
+/// wait, are built or start. How many there were.
+pub async fn cancel(tx: &mut Tx, app: AppId, number: Option<i64>, reason: &str) -> Result<u64> {
+    let canceled = query_scalar!(
+        r#"update deploy set state = 'canceled', state_since = clock_timestamp(), ended = clock_timestamp(), reason = $3
+           where app_id = $1 and number = coalesce($2, number) and state in ('queued', 'building', 'starting')
+           returning id as "id: i64""#,
+        app.0,
+        number,
+        reason
+    )
+    .fetch_all(&mut ***tx)
+    .await?;
+    query!(
+        "update deploy_step set ended = clock_timestamp(), outcome = 'failed', detail = $2
+         where deploy_id = any($1) and ended is null",
+        &canceled,
+        reason
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(canceled.len() as u64)
+}
+
+/// The deploy of an app whose owner was checked that has no verdict yet, the oldest if there are several.
+pub async fn open_number(tx: &mut Tx, app: AppId) -> Result<Option<i64>> {
+    Ok(query_scalar!(
+        "select number from deploy where app_id = $1 and state not in ('live', 'failed', 'canceled')
+         order by number limit 1",
+        app.0
+    )
+    .fetch_optional(&mut ***tx)
+    .await?)
 }
 
 // ---- an app's repository, as the object store has it -----------------------------------------
@@ -451,6 +515,18 @@ pub mod all {
         .await?;
         query!("update deploy set image = $2 where id = $1", deploy.0, image.as_str()).execute(&mut ***tx).await?;
         Ok(())
+    }
+
+    /// The image that a deploy was given when it was asked for, or built, and what is in it.
+    pub async fn image(tx: &mut Tx, deploy: DeployId) -> Result<Option<(ImageHash, Manifest)>> {
+        let row = query!(
+            r#"select i.hash as "hash: ImageHash", i.manifest as "manifest: Json<Manifest>"
+               from deploy d join image i on i.hash = d.image where d.id = $1"#,
+            deploy.0
+        )
+        .fetch_optional(&mut ***tx)
+        .await?;
+        Ok(row.map(|row| (row.hash, row.manifest.0)))
     }
 
     /// How many of a process type, and how big.

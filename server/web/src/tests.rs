@@ -307,6 +307,39 @@ async fn another_customers_app_is_as_absent_as_one_that_is_not_there() -> Result
 }
 
 #[tokio::test]
+async fn buttons_of_an_app_do_what_they_say_or_say_why_not() -> Result<()> {
+    let site = site().await?;
+    let (cookie, owner) = site.user().await?;
+    let app = site.app(&owner, "orchard").await?;
+    let number = site.push(&owner, &app, "Larger covers").await?;
+    assert!(site.get("/apps/orchard", &cookie).await?.says("/apps/orchard/deploys/1/cancel"));
+    let cancel = format!("/apps/orchard/deploys/{number}/cancel");
+    assert_eq!(site.post(&cancel, &cookie, &[]).await?.leads_to(), "/apps/orchard");
+    let late = site.post(&cancel, &cookie, &[]).await?;
+    assert_eq!(late.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(late.says("v1 cannot be canceled any more."), "{}", late.text);
+
+    assert_eq!(site.post("/apps/orchard/stop", &cookie, &[]).await?.leads_to(), "/apps/orchard");
+    let page = site.get("/apps/orchard", &cookie).await?;
+    assert!(page.says("It is stopped.") && page.says("/apps/orchard/start"), "{}", page.text);
+    let refused = site.post("/apps/orchard/deploys/1/again", &cookie, &[]).await?;
+    assert!(refused.says("The app is stopped."), "{}", refused.text);
+    site.post("/apps/orchard/start", &cookie, &[]).await?;
+    site.post("/apps/orchard/deploys/1/again", &cookie, &[]).await?;
+    assert!(site.get("/apps/orchard", &cookie).await?.says("v1 once more"));
+    assert!(site.post("/apps/orchard/scale", &cookie, &[("web", "many")]).await?.says("no number of instances"));
+
+    let (other, _) = site.user().await?;
+    assert_eq!(site.post("/apps/orchard/stop", &other, &[]).await?.status, StatusCode::NOT_FOUND);
+    let wrong = site.post("/apps/orchard/delete", &cookie, &[("name", "apple")]).await?;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.says("That is not its name."), "{}", wrong.text);
+    assert_eq!(site.post("/apps/orchard/delete", &cookie, &[("name", "orchard")]).await?.leads_to(), "/apps");
+    assert_eq!(site.get("/apps/orchard", &cookie).await?.status, StatusCode::NOT_FOUND);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_typed_is_kept_but_never_a_secret() -> Result<()> {
     let site = site().await?;
     let typed = [("name", "Ines \"<b>\" Falk"), ("email", "not an address"), ("password", "short-secret")];

@@ -68,6 +68,7 @@ impl Lab {
             apps_uid_base: 1 << 21,
             subnet: "10.100.0.0/16".parse().unwrap(),
             server_name: server.to_owned(),
+            logs: (self.dir.path().join("logs.sock"), token(Role::Control)),
             callers: vec![caller(Role::Runner), caller(Role::Balancer)],
         }
     }

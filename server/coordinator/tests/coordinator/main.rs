@@ -7,3 +7,4 @@ mod deploys;
 mod lab;
 mod leading;
 mod readings;
+mod verbs;

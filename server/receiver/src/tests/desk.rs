@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use commands::{Actor, BranchMove, DeployRow, DeployView, Door, Kind, NewPush, PushTarget, Repository, StepView};
 use domain::wire::LogLine;
-use domain::{AppId, AppName, CustomerId, DeployId, DeployState, Outcome, Reason, Step, Time, UserId};
+use domain::{AppId, AppName, Cause, CustomerId, DeployId, DeployState, Outcome, Reason, Step, Time, UserId};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
 use tokio::sync::watch;
@@ -166,6 +166,9 @@ impl Desk for TestDesk {
             app_url: format!("http://{app}.localhost:8080"),
             row: DeployRow {
                 number,
+                cause: Cause::Push,
+                origin: None,
+                offer: None,
                 state: deploy.state,
                 serves: deploy.state == DeployState::Live,
                 commit: deploy.commit.parse().unwrap(),

@@ -60,11 +60,11 @@ pub async fn create(
 }
 
 /// What is no name is nobody's app.
-fn parse(app: &str) -> Result<AppName, Failed> {
+pub fn parse(app: &str) -> Result<AppName, Failed> {
     app.parse().map_err(|_| Failed::Page(Problem::not_found()))
 }
 
-fn number(number: &str) -> Result<i64, Failed> {
+pub fn number(number: &str) -> Result<i64, Failed> {
     number.parse().map_err(|_| Failed::Page(Problem::not_found()))
 }
 

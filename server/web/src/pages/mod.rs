@@ -3,6 +3,7 @@
 pub mod account;
 pub mod apps;
 pub mod sign;
+pub mod verbs;
 
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};

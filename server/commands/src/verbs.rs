@@ -1,0 +1,241 @@
+//! What is asked of an app besides a push: stop, start, restart, roll back, deploy again, cancel, scale, delete.
+
+use std::collections::BTreeMap;
+
+use domain::{AppName, AppState, Cause, DeployState, ProcessName};
+use store::Tx;
+use store::app::{App, Counts, Reserved};
+
+use crate::{Actor, CommandError, Commands, ProcessView, timely};
+
+/// Of one process type; the limit of memory is reached before that.
+pub const COUNT_MAX: u16 = 32;
+
+impl Commands {
+    /// Its instances end; its address says that it is stopped.
+    pub async fn app_stop(&self, actor: &Actor, app: &AppName) -> Result<(), CommandError> {
+        self.app_state(actor, app, AppState::Stopped, "app stop").await
+    }
+
+    /// What served serves again.
+    pub async fn app_start(&self, actor: &Actor, app: &AppName) -> Result<(), CommandError> {
+        self.app_state(actor, app, AppState::Running, "app start").await
+    }
+
+    /// Once more is the same, and no event.
+    async fn app_state(&self, actor: &Actor, name: &AppName, to: AppState, verb: &str) -> Result<(), CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let app = locked(&mut tx, actor, name).await?;
+            if app.state == to {
+                return Ok(());
+            }
+            store::app::set_state(&mut tx, app.id, to).await?;
+            let (before, after) = (serde_json::json!(app.state), serde_json::json!(to));
+            self.record(&mut tx, actor, verb, name.as_str(), Some(before), Some(after)).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// New instances of what serves replace the old ones, like a deploy: its number.
+    pub async fn app_restart(&self, actor: &Actor, name: &AppName) -> Result<i64, CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let app = locked(&mut tx, actor, name).await?;
+            must_run(&app)?;
+            let Some(serving) = app.release_number else {
+                return Err(CommandError::not_now("Nothing serves yet.", "Push your code first."));
+            };
+            // It would take back what is under way.
+            if let Some(open) = store::deploy::open_number(&mut tx, app.id).await? {
+                let message = format!("Deploy {open} is under way.");
+                return Err(CommandError::not_now(
+                    message,
+                    "It starts new instances anyway. Wait for it, or cancel it.",
+                ));
+            }
+            let number = self.again(&mut tx, actor, &app, serving.0, Cause::Restart).await?;
+            tx.commit().await?;
+            Ok(number)
+        })
+        .await
+    }
+
+    /// What deploy `number` switched on serves again, as a new deploy: its number.
+    pub async fn deploy_roll_back(&self, actor: &Actor, name: &AppName, number: i64) -> Result<i64, CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let app = locked(&mut tx, actor, name).await?;
+            must_run(&app)?;
+            let deploy = self.of(&mut tx, actor, name, number).await?;
+            if deploy.state != DeployState::Live || deploy.image.is_none() {
+                return Err(CommandError::not_now(format!("v{number} never served."), "Choose a release that did."));
+            }
+            if app.release_number.is_some_and(|serving| serving.0 == number) {
+                return Err(CommandError::not_now(
+                    format!("v{number} serves."),
+                    "Restart the app for new instances of it.",
+                ));
+            }
+            let number = self.again(&mut tx, actor, &app, number, Cause::Rollback).await?;
+            tx.commit().await?;
+            Ok(number)
+        })
+        .await
+    }
+
+    /// What failed or was canceled is tried once more, with its image if it was built: the new deploy's number.
+    pub async fn deploy_again(&self, actor: &Actor, name: &AppName, number: i64) -> Result<i64, CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let app = locked(&mut tx, actor, name).await?;
+            must_run(&app)?;
+            let deploy = self.of(&mut tx, actor, name, number).await?;
+            if !matches!(deploy.state, DeployState::Failed | DeployState::Canceled) {
+                let message = format!("v{number} did not fail.");
+                return Err(CommandError::not_now(message, "Only what failed or was canceled is deployed again."));
+            }
+            let number = self.again(&mut tx, actor, &app, number, Cause::Again).await?;
+            tx.commit().await?;
+            Ok(number)
+        })
+        .await
+    }
+
+    /// A deploy that waits, is built or starts ends; what serves goes on.
+    pub async fn deploy_cancel(&self, actor: &Actor, name: &AppName, number: i64) -> Result<(), CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let app = locked(&mut tx, actor, name).await?;
+            self.of(&mut tx, actor, name, number).await?;
+            if store::deploy::cancel(&mut tx, app.id, Some(number), "canceled").await? == 0 {
+                let message = format!("v{number} cannot be canceled any more.");
+                return Err(CommandError::not_now(message, "It serves already, or has ended. You can roll back."));
+            }
+            let after = serde_json::json!({ "deploy": number });
+            self.record(&mut tx, actor, "deploy cancel", name.as_str(), None, Some(after)).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// How many of each process type run, from now on and in later releases.
+    pub async fn app_scale(&self, actor: &Actor, name: &AppName, counts: &Counts) -> Result<(), CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            // One scaling at a time a customer: what all its apps may use is counted.
+            store::app::room(&mut tx, actor.customer).await?;
+            let app = locked(&mut tx, actor, name).await?;
+            let mut reserved = store::app::reserved(&mut **tx, actor.customer).await?;
+            let Some(mine) = reserved.iter_mut().find(|r| r.app_id == app.id) else {
+                return Err(CommandError::not_now("Nothing serves yet.", "Push your code first."));
+            };
+            let before = mine.counts.0.clone();
+            let was = memory(mine);
+            for (process, count) in counts {
+                if !mine.formation.0.contains_key(process) {
+                    let known = mine.formation.0.keys().map(ProcessName::as_str).collect::<Vec<_>>().join(", ");
+                    let message = format!("v{} runs no '{process}'.", app.release_number.map_or(0, |n| n.0));
+                    return Err(CommandError::scale(message, format!("It runs: {known}.")));
+                }
+                if *count > COUNT_MAX {
+                    let message = format!("{count} of {process} are too many.");
+                    return Err(CommandError::scale(message, format!("At most {COUNT_MAX} of a process type run.")));
+                }
+                mine.counts.0.insert(process.clone(), *count);
+            }
+            let (now, counts) = (memory(mine), mine.counts.0.clone());
+            let all: i64 =
+                reserved.iter().filter(|r| r.state == AppState::Running || r.app_id == app.id).map(memory).sum();
+            let max = store::app::memory_max(&mut **tx, actor.customer).await?;
+            if now > was && all > max {
+                let message = format!("That would be {} MiB of memory for all your apps.", all >> 20);
+                let hint =
+                    format!("Your limit is {} MiB. Scale something down, or ask the operator for more.", max >> 20);
+                return Err(CommandError::scale(message, hint));
+            }
+            store::app::set_formation(&mut tx, app.id, &counts).await?;
+            let (before, after) = (serde_json::json!(before), serde_json::json!(counts));
+            self.record(&mut tx, actor, "app scale", name.as_str(), Some(before), Some(after)).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// Its instances end, its address is gone; its name stays its customer's for 90 days.
+    /// `typed`: its name once more, so that nobody deletes by mistake.
+    pub async fn app_delete(&self, actor: &Actor, name: &AppName, typed: &str) -> Result<(), CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let app = locked(&mut tx, actor, name).await?;
+            if typed.trim() != name.as_str() {
+                return Err(CommandError::invalid("name", format!("That is not its name. Type {name} to delete it.")));
+            }
+            store::deploy::cancel(&mut tx, app.id, None, "the app was deleted").await?;
+            store::app::set_state(&mut tx, app.id, AppState::Deleted).await?;
+            let before = serde_json::json!({ "app": app.id, "state": app.state, "release": app.release_number });
+            self.record(&mut tx, actor, "app delete", name.as_str(), Some(before), None).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn of(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        name: &AppName,
+        number: i64,
+    ) -> Result<store::deploy::Deploy, CommandError> {
+        let deploy = store::deploy::get(&mut ***tx, actor.customer, name, number).await?;
+        deploy.ok_or(CommandError::NotFound { what: "deploy" })
+    }
+
+    async fn again(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        app: &App,
+        origin: i64,
+        cause: Cause,
+    ) -> Result<i64, CommandError> {
+        let number = store::deploy::create_again(tx, app.id, origin, cause, actor.user).await?;
+        let verb = match cause {
+            Cause::Restart => "app restart",
+            Cause::Rollback => "deploy roll back",
+            Cause::Again | Cause::Push => "deploy again",
+        };
+        let before = serde_json::json!({ "release": app.release_number });
+        let after = serde_json::json!({ "deploy": number, "of": origin });
+        self.record(tx, actor, verb, app.name.as_str(), Some(before), Some(after)).await?;
+        Ok(number)
+    }
+}
+
+async fn locked(tx: &mut Tx, actor: &Actor, name: &AppName) -> Result<App, CommandError> {
+    let app = store::app::lock(tx, actor.customer, name).await?;
+    app.ok_or_else(|| CommandError::NoApp { name: name.clone() })
+}
+
+fn must_run(app: &App) -> Result<(), CommandError> {
+    if app.state == AppState::Running {
+        return Ok(());
+    }
+    Err(CommandError::not_now("The app is stopped.", "Start it, then try again."))
+}
+
+/// What an app runs, by what its release says and its customer wants.
+pub(crate) fn processes(app: &Reserved) -> Vec<ProcessView> {
+    let counts: &BTreeMap<_, _> = &app.counts.0;
+    let view = |(process, size): (&ProcessName, &store::deploy::all::Size)| ProcessView {
+        process: process.clone(),
+        count: counts.get(process).copied().unwrap_or(size.count),
+        memory_bytes: i64::try_from(size.memory_bytes).unwrap_or(i64::MAX),
+    };
+    app.formation.0.iter().map(view).collect()
+}
+
+fn memory(app: &Reserved) -> i64 {
+    processes(app).iter().map(|p| i64::from(p.count).saturating_mul(p.memory_bytes)).sum()
+}

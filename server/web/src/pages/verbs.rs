@@ -1,0 +1,110 @@
+//! What is asked of an app and its deploys: each handler one command, then the app's page again.
+
+use std::collections::BTreeMap;
+
+use app::Typed;
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use commands::Kind;
+use domain::{AppName, ProcessName};
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::apps::{number, parse};
+use crate::problem::{Failed, Problem};
+use crate::session::SignedIn;
+use crate::state::Shared;
+
+type Answer = Result<Redirect, Failed>;
+
+fn page_of(app: &AppName) -> Redirect {
+    Redirect::to(&format!("/apps/{app}"))
+}
+
+pub async fn stop(State(state): State<Shared>, who: SignedIn, Path(app): Path<String>) -> Answer {
+    let app = parse(&app)?;
+    state.commands.app_stop(&who.actor, &app).await?;
+    Ok(page_of(&app))
+}
+
+pub async fn start(State(state): State<Shared>, who: SignedIn, Path(app): Path<String>) -> Answer {
+    let app = parse(&app)?;
+    state.commands.app_start(&who.actor, &app).await?;
+    Ok(page_of(&app))
+}
+
+pub async fn restart(State(state): State<Shared>, who: SignedIn, Path(app): Path<String>) -> Answer {
+    let app = parse(&app)?;
+    state.commands.app_restart(&who.actor, &app).await?;
+    Ok(page_of(&app))
+}
+
+pub async fn scale(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(app): Path<String>,
+    Form(typed): Form<BTreeMap<String, String>>,
+) -> Answer {
+    let app = parse(&app)?;
+    let mut counts = BTreeMap::new();
+    for (process, count) in typed {
+        let parsed = process.parse::<ProcessName>().ok().zip(count.trim().parse().ok());
+        let (process, count) = parsed.ok_or_else(|| Failed::Page(Problem::no_count(&count)))?;
+        counts.insert(process, count);
+    }
+    state.commands.app_scale(&who.actor, &app, &counts).await?;
+    Ok(page_of(&app))
+}
+
+pub async fn roll_back(State(state): State<Shared>, who: SignedIn, Path((app, n)): Path<(String, String)>) -> Answer {
+    let (app, n) = (parse(&app)?, number(&n)?);
+    state.commands.deploy_roll_back(&who.actor, &app, n).await?;
+    Ok(page_of(&app))
+}
+
+pub async fn again(State(state): State<Shared>, who: SignedIn, Path((app, n)): Path<(String, String)>) -> Answer {
+    let (app, n) = (parse(&app)?, number(&n)?);
+    state.commands.deploy_again(&who.actor, &app, n).await?;
+    Ok(page_of(&app))
+}
+
+pub async fn cancel(State(state): State<Shared>, who: SignedIn, Path((app, n)): Path<(String, String)>) -> Answer {
+    let (app, n) = (parse(&app)?, number(&n)?);
+    state.commands.deploy_cancel(&who.actor, &app, n).await?;
+    Ok(page_of(&app))
+}
+
+pub async fn delete(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(app): Path<String>,
+) -> Result<Html<String>, Failed> {
+    let app = parse(&app)?;
+    let view = state.commands.app(&who.actor, &app).await?;
+    Ok(Html(app::delete(state.page(Some(&who.user)), view.name.as_str(), Typed::default())))
+}
+
+#[derive(Deserialize)]
+pub struct Name {
+    #[serde(default)]
+    name: String,
+}
+
+pub async fn delete_post(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(app): Path<String>,
+    Form(typed): Form<Name>,
+) -> Result<Response, Failed> {
+    let app = parse(&app)?;
+    match state.commands.app_delete(&who.actor, &app, &typed.name).await {
+        Ok(()) => Ok(Redirect::to("/apps").into_response()),
+        Err(cause) if cause.kind() == Kind::Invalid => {
+            let typed = Typed::wrong(typed.name, cause.message());
+            let html = app::delete(state.page(Some(&who.user)), app.as_str(), typed);
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(html)).into_response())
+        }
+        Err(cause) => Err(cause.into()),
+    }
+}
