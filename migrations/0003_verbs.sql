@@ -13,7 +13,27 @@ alter table deploy add constraint deploy_cause check (cause in ('push', 'restart
 alter table deploy add column origin bigint;
 
 grant update (formation, deploy_next) on app to berth_web;
-grant insert on deploy to berth_web;
--- To cancel one.
-grant update (state, state_since, ended, reason, hint) on deploy to berth_web;
-grant update (ended, outcome, detail) on deploy_step to berth_web;
+-- Its state is not among them: a new one is queued.
+grant insert (app_id, number, cause, user_id, commit_id, commit_subject, branch, commit_before, source, image, origin)
+    on deploy to berth_web;
+
+-- Cancels what waits, is built or starts, one or all of an app: the one change of a deploy's state that a door
+-- may make. As a function, so that web can set no other (`live`, say) on its own.
+create function deploy_cancel(of_app bigint, of_number bigint, why text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
+declare
+    canceled bigint[];
+begin
+    with done as (
+        update deploy set state = 'canceled', state_since = clock_timestamp(), ended = clock_timestamp(), reason = why
+        where app_id = of_app and number = coalesce(of_number, number) and state in ('queued', 'building', 'starting')
+        returning id
+    )
+    select coalesce(array_agg(id), '{}') into canceled from done;
+    update deploy_step set ended = clock_timestamp(), outcome = 'failed', detail = why
+    where deploy_id = any(canceled) and ended is null;
+    return cardinality(canceled);
+end
+$$;
+revoke execute on function deploy_cancel from public;
+grant execute on function deploy_cancel to berth_web;

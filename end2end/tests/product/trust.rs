@@ -87,6 +87,7 @@ fn a_role_of_the_database_sees_what_it_needs() {
         refused("berth_control", "select password_hash from users")?;
         refused("berth_web", "insert into reading values ('x', 1, 'cpu', now(), 1, now(), 'main')")?;
         refused("berth_web", "update deploy set state = 'live'")?;
+        refused("berth_web", "insert into deploy (app_id, number, cause, state) values (1, 1, 'again', 'live')")?;
         refused("berth_receiver", "select public from ssh_key")?;
         g.berth.sql("set role berth_web; select password_hash from users").map(drop)
     });

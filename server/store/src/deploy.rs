@@ -203,25 +203,10 @@ pub async fn create_again(tx: &mut Tx, app: AppId, origin: i64, cause: Cause, us
 /// Cancels deploy `number` of an app whose owner was checked, or without a number all that can be: those that
 /// wait, are built or start. How many there were.
 pub async fn cancel(tx: &mut Tx, app: AppId, number: Option<i64>, reason: &str) -> Result<u64> {
-    let canceled = query_scalar!(
-        r#"update deploy set state = 'canceled', state_since = clock_timestamp(), ended = clock_timestamp(), reason = $3
-           where app_id = $1 and number = coalesce($2, number) and state in ('queued', 'building', 'starting')
-           returning id as "id: i64""#,
-        app.0,
-        number,
-        reason
-    )
-    .fetch_all(&mut ***tx)
-    .await?;
-    query!(
-        "update deploy_step set ended = clock_timestamp(), outcome = 'failed', detail = $2
-         where deploy_id = any($1) and ended is null",
-        &canceled,
-        reason
-    )
-    .execute(&mut ***tx)
-    .await?;
-    Ok(canceled.len() as u64)
+    let canceled = query_scalar!(r#"select deploy_cancel($1, $2, $3) as "canceled!""#, app.0, number, reason)
+        .fetch_one(&mut ***tx)
+        .await?;
+    Ok(canceled.unsigned_abs())
 }
 
 /// The deploy of an app whose owner was checked that has no verdict yet, the oldest if there are several.
