@@ -179,6 +179,31 @@ fn two_pushes_to_one_app_queue() {
 }
 
 #[test]
+fn a_repository_whose_disk_was_lost_is_there_again() {
+    given("lost", |g| {
+        g.app("tides", "static")?;
+        g.push_well("tides")?;
+        g.change("tides", "index.html", "<h1>Second table</h1>")?;
+        g.push_well("tides")?;
+        let head = harness::read(g.person.git("tides").args(["rev-parse", "HEAD"]))?;
+        let app = g.berth.sql("select id from app where name = 'tides'")?;
+        let repository = g.berth.data.join("repos").join(&app);
+        std::fs::remove_dir_all(&repository)?;
+        let fetched = harness::read(g.person.git("tides").args(["ls-remote", "berth"]))?;
+        ensure!(fetched.contains(&format!("{}\trefs/heads/main", head.trim())), "the branch is not there: {fetched}");
+        harness::run(g.person.git("tides").args(["fetch", "-q", "--refetch", "berth"]))?;
+        // A push whose objects build on what was restored, and a branch that is moved from there.
+        std::fs::remove_dir_all(&repository)?;
+        g.change("tides", "index.html", "<h1>Third table</h1>")?;
+        g.push_well("tides")?;
+        g.answers("tides", "Third table")?;
+        let kept = g.berth.sql("select count(bundle) from deploy")?;
+        ensure!(kept == "3", "{kept} bundles are kept of 3 pushes");
+        Ok(())
+    });
+}
+
+#[test]
 fn strangers_get_nowhere_and_learn_nothing() {
     given("strangers", |g| {
         g.app("tides", "static")?;
