@@ -25,6 +25,8 @@ pub struct Berth {
     child: RefCell<Child>,
     binary: PathBuf,
     uv: Option<PathBuf>,
+    /// Further words for `berth up`.
+    flags: Vec<String>,
     /// Its end was seen to, and need not be at drop.
     stopped: bool,
     /// Holds all that this demo writes.
@@ -41,6 +43,17 @@ pub struct Berth {
 impl Berth {
     /// Starts it on free ports; `name` tells its directory from others'.
     pub fn start(binary: &Path, uv: Option<&Path>, name: &str) -> Result<Self> {
+        Self::start_with(binary, uv, name, &[], None)
+    }
+
+    /// With further flags, and its data below `disk`.
+    pub fn start_with(
+        binary: &Path,
+        uv: Option<&Path>,
+        name: &str,
+        flags: &[&str],
+        disk: Option<&Path>,
+    ) -> Result<Self> {
         // Not below the repository: its folders may be closed to Berth's own users.
         let home = std::env::temp_dir().join(format!("berth-{name}-{}", std::process::id()));
         fs::DirBuilder::new()
@@ -48,14 +61,16 @@ impl Berth {
             .create(&home)
             .with_context(|| format!("could not make {}", home.display()))?;
         fs::set_permissions(&home, fs::Permissions::from_mode(0o711))?;
-        let data = home.join("data");
+        let data = disk.unwrap_or(&home).join("data");
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         // Any free ports.
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let child = RefCell::new(up(binary, uv, &home, &data, [nowhere, nowhere])?);
+        let child = RefCell::new(up(binary, uv, &home, &data, [nowhere, nowhere], &flags)?);
         let mut berth = Self {
             child,
             binary: binary.to_owned(),
             uv: uv.map(Path::to_owned),
+            flags,
             stopped: false,
             home,
             data,
@@ -77,7 +92,8 @@ impl Berth {
     pub fn start_again(&mut self) -> Result<()> {
         self.child.borrow_mut().wait()?;
         let _ = fs::remove_file(self.data.join("addresses.json"));
-        self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data, [self.http, self.ssh])?);
+        let at = [self.http, self.ssh];
+        self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data, at, &self.flags)?);
         self.ready()
     }
 
@@ -231,10 +247,17 @@ impl Drop for Berth {
     }
 }
 
-fn up(binary: &Path, uv: Option<&Path>, home: &Path, data: &Path, [http, ssh]: [SocketAddr; 2]) -> Result<Child> {
+fn up(
+    binary: &Path,
+    uv: Option<&Path>,
+    home: &Path,
+    data: &Path,
+    [http, ssh]: [SocketAddr; 2],
+    flags: &[String],
+) -> Result<Child> {
     let log = File::options().create(true).append(true).open(home.join("log"))?;
     let mut up = Command::new(binary);
-    up.args(["up", "--http", &http.to_string(), "--ssh", &ssh.to_string(), "--data"]).arg(data);
+    up.args(["up", "--http", &http.to_string(), "--ssh", &ssh.to_string(), "--data"]).arg(data).args(flags);
     if let Some(uv) = uv {
         up.arg("--uv").arg(uv);
     }

@@ -36,9 +36,15 @@ pub struct Given {
 
 /// Runs `test` with a Berth of its own; afterwards nothing of it may be left.
 pub fn given(name: &str, test: impl FnOnce(&mut Given) -> Result<()>) {
+    given_with(name, &[], None, test);
+}
+
+/// The same, with further flags for `berth up`, and with its data below `disk`.
+pub fn given_with(name: &str, flags: &[&str], disk: Option<&Path>, test: impl FnOnce(&mut Given) -> Result<()>) {
     let run = || -> Result<()> {
         let uv = target().join("tools/uv");
-        let berth = Berth::start(&binary()?, uv.is_file().then_some(uv.as_path()), name)?;
+        let uv = uv.is_file().then_some(uv.as_path());
+        let berth = Berth::start_with(&binary()?, uv, name, flags, disk)?;
         let mut site = Visitor::new(&berth.site, berth.http);
         let person = Person::new(&berth, "ada")?;
         person.sign_in(&mut site)?;

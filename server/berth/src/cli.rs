@@ -78,9 +78,26 @@ pub struct Up {
     #[arg(long, env = "BERTH_UV")]
     pub uv: Option<PathBuf>,
 
+    /// How many releases of each app are kept to roll back to, besides the one that serves. Images and sources of
+    /// older ones are deleted.
+    #[arg(long, env = "BERTH_KEEP_RELEASES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub keep_releases: u16,
+
+    /// MiB that must stay free on the disk of --data. Below, pushes, builds and new instances are refused
+    /// [default: 5 % and at least 1 GiB, of a small disk a quarter].
+    #[arg(long, env = "BERTH_DISK_RESERVE_MIB")]
+    pub disk_reserve_mib: Option<u32>,
+
     /// What is logged: `info`, `debug`, or as `tracing` filters are written.
     #[arg(long, env = "BERTH_LOG", default_value = "info")]
     pub log: String,
+}
+
+impl Up {
+    /// In bytes.
+    pub fn disk_reserve(&self) -> Option<u64> {
+        self.disk_reserve_mib.map(|mib| u64::from(mib) << 20)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -271,6 +271,8 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
             server_name: SERVER_NAME.to_owned(),
             logs: (world.socket("logs.sock"), world.secrets.control.token.clone()),
             callers: [Role::Runner, Role::Balancer].map(|role| world.caller(role)).into(),
+            releases_kept: usize::from(world.settings.keep_releases),
+            disk_reserve_bytes: world.settings.disk_reserve(),
         },
         stats: stats::Config { database_url, redis_url },
     };
@@ -285,6 +287,7 @@ fn receiver(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     let config = receiver::Config {
         dir,
         hooks_dir: world.hooks(),
+        disk_reserve_bytes: world.settings.disk_reserve(),
         objects_dir: world.objects(),
         runner_socket: world.socket("runner.sock"),
         runner_token: world.secrets.receiver.token.clone(),

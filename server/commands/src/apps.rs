@@ -122,6 +122,7 @@ pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>, steps: 
     let serves = serving == Some(ReleaseNumber(deploy.number));
     let offer = match deploy.state {
         DeployState::Queued | DeployState::Building | DeployState::Starting => Some(Offer::Cancel),
+        _ if deploy.forgotten.is_some() => None,
         DeployState::Live if !serves && deploy.image.is_some() => Some(Offer::RollBack),
         DeployState::Failed | DeployState::Canceled => Some(Offer::Again),
         DeployState::Switching | DeployState::Live => None,
@@ -265,6 +266,7 @@ mod tests {
             cause: domain::Cause::Push,
             origin: None,
             image: None,
+            forgotten: None,
         }
     }
 

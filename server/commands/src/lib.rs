@@ -7,6 +7,7 @@
 
 mod apps;
 mod deploys;
+mod disk;
 mod error;
 mod keys;
 mod log;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use self::password::Passwords;
 
 pub use self::deploys::{BranchMove, NewPush, PushTarget, Repository};
+pub use self::disk::Naming;
 pub use self::error::{CommandError, Kind};
 pub use self::log::{LogLines, LogWhat};
 pub use self::users::SignUp;

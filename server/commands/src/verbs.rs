@@ -72,6 +72,7 @@ impl Commands {
             if deploy.state != DeployState::Live || deploy.image.is_none() {
                 return Err(CommandError::not_now(format!("v{number} never served."), "Choose a release that did."));
             }
+            must_be_kept(&deploy)?;
             if app.release_number.is_some_and(|serving| serving.0 == number) {
                 return Err(CommandError::not_now(
                     format!("v{number} serves."),
@@ -96,6 +97,7 @@ impl Commands {
                 let message = format!("v{number} did not fail.");
                 return Err(CommandError::not_now(message, "Only what failed or was canceled is deployed again."));
             }
+            must_be_kept(&deploy)?;
             let number = self.again(&mut tx, actor, &app, number, Cause::Again).await?;
             tx.commit().await?;
             Ok(number)
@@ -223,6 +225,15 @@ fn must_run(app: &App) -> Result<(), CommandError> {
         return Ok(());
     }
     Err(CommandError::not_now("The app is stopped.", "Start it, then try again."))
+}
+
+/// Else there is nothing left to run or to build.
+fn must_be_kept(deploy: &store::deploy::Deploy) -> Result<(), CommandError> {
+    if deploy.forgotten.is_none() {
+        return Ok(());
+    }
+    let message = format!("v{} is too old: its image is not kept any more.", deploy.number);
+    Err(CommandError::not_now(message, "Choose a later one, or push its commit again."))
 }
 
 /// What an app runs, by what its release says and its customer wants.

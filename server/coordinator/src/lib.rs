@@ -11,6 +11,7 @@
 mod api;
 mod apply;
 mod clock;
+mod collect;
 mod forget;
 mod known;
 mod lead;
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::{Secret, ServerId};
 use ipnet::Ipv4Net;
-use objects::Objects;
+use objects::{Objects, Reserve};
 use store::Db;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -49,6 +50,10 @@ pub struct Config {
     /// At the logs process: a deleted app's lines are deleted there.
     pub logs: (PathBuf, Secret<String>),
     pub callers: Vec<link::Caller>,
+    /// Of each app, besides the one that serves.
+    pub releases_kept: usize,
+    /// What stays free on the object store's disk; `None`: by its size.
+    pub disk_reserve_bytes: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +122,7 @@ pub async fn run(
     let db = Db::open(&config.database_url, 8).map_err(|cause| CoordinatorError::Database { cause })?;
     let readings = Stream::open(&config.redis_url).map_err(|cause| CoordinatorError::Redis { cause })?;
     let objects = Objects::open(&config.objects_dir).await.map_err(|cause| CoordinatorError::Objects { cause })?;
+    let objects = objects.leaves(config.disk_reserve_bytes.map_or(Reserve::Of(plan::reserve), Reserve::Bytes));
     let callers = config.callers.clone();
     let shared = Arc::new(Shared {
         config,
@@ -149,6 +155,13 @@ pub async fn run(
         let (shared, ending) = (shared.clone(), ending.clone());
         async move {
             lead::listen(&shared, &ending).await;
+            Ok(())
+        }
+    });
+    parts.spawn({
+        let (shared, ending) = (shared.clone(), ending.clone());
+        async move {
+            collect::run(&shared, &ending).await;
             Ok(())
         }
     });

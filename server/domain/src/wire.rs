@@ -204,6 +204,16 @@ pub struct RunnerReport {
     pub readings: Vec<Reading>,
 }
 
+/// Room on the disk that a server's data lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Space {
+    pub bytes: u64,
+    /// What its users may still write.
+    pub free_bytes: u64,
+    /// What must stay free: below it, nothing new is taken in.
+    pub reserve_bytes: u64,
+}
+
 /// What PostgreSQL holds of the readings of this report: each may be forgotten up to its value.
 /// A reading that PostgreSQL does not hold yet is absent, and is sent again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -21,6 +21,12 @@ pub enum ObjectsError {
         #[source]
         cause: object_store::Error,
     },
+    #[error(
+        "the disk of the object store has {} MiB free, and {} MiB must stay free: nothing more is stored in {kind}",
+        free_bytes >> 20,
+        reserve_bytes >> 20
+    )]
+    Short { kind: &'static str, free_bytes: u64, reserve_bytes: u64 },
     #[error("what was to be stored in {kind} is larger than {bytes_max} bytes")]
     TooBig { kind: &'static str, bytes_max: u64 },
     #[error("what was to be stored in {kind} as {expected} is {found}")]
@@ -57,7 +63,7 @@ impl ObjectsError {
     /// What the reader can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::DiskFull { .. } => {
+            Self::DiskFull { .. } | Self::Short { .. } => {
                 Some("free space in the data directory, or move it to a larger disk; then try again")
             }
             Self::TooBig { .. } => Some("leave out what the app does not need to run"),

@@ -13,22 +13,27 @@ const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Writes are brought to the disk with their folder entries: an object that was acknowledged is
 /// there after a power cut.
-pub(crate) async fn open(dir: PathBuf, kinds: &'static [&'static str]) -> Result<LocalFileSystem, ObjectsError> {
+pub(crate) async fn open(dir: PathBuf) -> Result<LocalFileSystem, ObjectsError> {
     let failed = |cause| ObjectsError::Open { dir: dir.clone(), cause };
     let store = LocalFileSystem::new_with_prefix(&dir).map_err(|cause| failed(io::Error::other(cause)))?;
-    let root = dir.clone();
+    Ok(store.with_fsync(true))
+}
+
+pub(crate) async fn sweep(dir: &Path, kinds: &'static [&'static str]) {
+    let root = dir.to_owned();
     let swept = tokio::task::spawn_blocking(move || {
         for kind in kinds {
-            sweep(&root.join(kind).join("incoming"), SystemTime::now());
+            sweep_one(&root.join(kind).join("incoming"), SystemTime::now());
         }
     });
-    swept.await.map_err(|cause| failed(io::Error::other(cause)))?;
-    Ok(store.with_fsync(true))
+    if let Err(cause) = swept.await {
+        tracing::warn!(error = %cause, "looking for left-overs broke off");
+    }
 }
 
 /// Removes left-overs. Never in the way of a start: the folder of a kind that this process only
 /// reads cannot be swept by it, and need not be there.
-fn sweep(incoming: &Path, now: SystemTime) {
+fn sweep_one(incoming: &Path, now: SystemTime) {
     let Ok(entries) = std::fs::read_dir(incoming) else { return };
     for entry in entries.flatten() {
         let age =

@@ -23,17 +23,19 @@
 mod error;
 mod folder;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use domain::wire::Space;
 use domain::{BundleHash, ImageHash, SourceHash};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, PutPayloadMut};
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 pub use self::error::ObjectsError;
@@ -94,19 +96,80 @@ pub struct Object {
     pub stream: BoxStream<'static, std::io::Result<Bytes>>,
 }
 
+/// An object that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<H> {
+    pub hash: H,
+    pub bytes: u64,
+    /// Since it was last stored.
+    pub age: Duration,
+}
+
 /// A handle; cheap to clone.
 #[derive(Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    dir: PathBuf,
+    /// Of its disk, what [`Objects::put`] leaves free.
+    reserve_bytes: Reserve,
+    /// Held while an object gets its name, and while an old one is looked at and deleted: what was just stored
+    /// once more is not old.
+    naming: Arc<Mutex<()>>,
+}
+
+/// What must stay free on the disk of the store.
+#[derive(Debug, Clone, Copy)]
+pub enum Reserve {
+    Nothing,
+    Bytes(u64),
+    /// By the size of the disk.
+    Of(fn(u64) -> u64),
 }
 
 impl Objects {
     /// Opens the store in the folder `dir`, which must exist, and removes what was left of writes
     /// that were cut off more than a day ago.
     pub async fn open(dir: impl AsRef<Path>) -> Result<Self, ObjectsError> {
-        let store =
-            folder::open(dir.as_ref().to_owned(), &[SourceHash::NAME, BundleHash::NAME, ImageHash::NAME]).await?;
-        Ok(Self { store: Arc::new(store) })
+        let store = folder::open(dir.as_ref().to_owned()).await?;
+        let dir = dir.as_ref().to_owned();
+        let this = Self { store: Arc::new(store), dir, reserve_bytes: Reserve::Nothing, naming: Arc::default() };
+        this.sweep().await;
+        Ok(this)
+    }
+
+    /// Removes what was left of writes that were cut off more than a day ago. Best effort.
+    pub async fn sweep(&self) {
+        folder::sweep(&self.dir, &[SourceHash::NAME, BundleHash::NAME, ImageHash::NAME]).await;
+    }
+
+    /// The same store; what would leave less than this free is refused.
+    pub fn leaves(self, reserve_bytes: Reserve) -> Self {
+        Self { reserve_bytes, ..self }
+    }
+
+    /// Room on its disk.
+    pub async fn space(&self) -> Result<Space, ObjectsError> {
+        let failed = |cause| ObjectsError::Open { dir: self.dir.clone(), cause };
+        let dir = self.dir.clone();
+        let found = tokio::task::spawn_blocking(move || nix::sys::statvfs::statvfs(&dir));
+        let found = found.await.map_err(|cause| failed(std::io::Error::other(cause)))?;
+        let found = found.map_err(|cause| failed(cause.into()))?;
+        let block = found.fragment_size();
+        let bytes = found.blocks().saturating_mul(block);
+        let reserve_bytes = match self.reserve_bytes {
+            Reserve::Nothing => 0,
+            Reserve::Bytes(bytes) => bytes,
+            Reserve::Of(rule) => rule(bytes),
+        };
+        Ok(Space { bytes, free_bytes: found.blocks_available().saturating_mul(block), reserve_bytes })
+    }
+
+    async fn room(&self, kind: &'static str) -> Result<(), ObjectsError> {
+        let Space { free_bytes, reserve_bytes, .. } = self.space().await?;
+        if free_bytes < reserve_bytes {
+            return Err(ObjectsError::Short { kind, free_bytes, reserve_bytes });
+        }
+        Ok(())
     }
 
     /// Stores a stream of at most `bytes_max` bytes under its hash; when this returns, it is on
@@ -126,6 +189,7 @@ impl Objects {
             Some(hash) => format!("{}/{hash}", H::NAME),
             None => format!("{}/(new)", H::NAME),
         };
+        self.room(H::NAME).await?;
         let mut upload = call("beginning to store", what, self.store.put_multipart(&incoming)).await?;
         let stored = match self.fill::<H, E>(upload.as_mut(), bytes, expected, bytes_max).await {
             Ok(stored) => stored,
@@ -138,6 +202,7 @@ impl Objects {
             }
         };
         call("finishing", what, upload.complete()).await?;
+        let _naming = self.naming.lock().await;
         let named = call("naming", what, self.store.rename(&incoming, &path::<H>(&stored.hash.to_string()))).await;
         if named.is_err() {
             let _ = timeout(CALL_TIMEOUT, self.store.delete(&incoming)).await;
@@ -174,6 +239,7 @@ impl Objects {
             digest.update(&chunk);
             part.push(chunk);
             if part.content_length() >= PART_BYTES {
+                self.room(H::NAME).await?;
                 write::<H>(upload, std::mem::take(&mut part).freeze()).await?;
             }
         }
@@ -205,6 +271,39 @@ impl Objects {
             Err(ObjectsError::Missing { .. }) => Ok(false),
             Err(other) => Err(other),
         }
+    }
+
+    /// All objects of a kind, in no order; what is still being written is none.
+    pub async fn list<H: Kind + std::str::FromStr>(&self) -> Result<Vec<Listed<H>>, ObjectsError> {
+        let folder = object_store::path::Path::from(H::NAME);
+        let found = call("listing", || H::NAME.to_owned(), self.store.list_with_delimiter(Some(&folder))).await;
+        let found = match found {
+            Err(ObjectsError::Missing { .. }) => return Ok(Vec::new()),
+            found => found?,
+        };
+        let now = SystemTime::now();
+        let listed = |meta: object_store::ObjectMeta| {
+            let hash = meta.location.filename()?.parse().ok()?;
+            let age = now.duration_since(SystemTime::from(meta.last_modified)).unwrap_or_default();
+            Some(Listed { hash, bytes: meta.size, age })
+        };
+        Ok(found.objects.into_iter().filter_map(listed).collect())
+    }
+
+    /// Deletes an object that was last stored that long ago; whether it did. To be called in the process that
+    /// stores the kind: elsewhere it could not tell what is being stored once more.
+    pub async fn delete_older<H: Kind>(&self, hash: &H, age: Duration) -> Result<bool, ObjectsError> {
+        let _naming = self.naming.lock().await;
+        let found = call("looking for", || name(hash), self.store.head(&path::<H>(&hash.to_string()))).await;
+        let found = match found {
+            Err(ObjectsError::Missing { .. }) => return Ok(false),
+            found => found?,
+        };
+        let stored = SystemTime::from(found.last_modified);
+        if SystemTime::now().duration_since(stored).unwrap_or_default() < age {
+            return Ok(false);
+        }
+        self.delete(hash).await.map(|()| true)
     }
 
     /// Deletes an object; one that is not there is deleted already.

@@ -6,15 +6,17 @@
 //! An action is one step, applied once: whoever applies it checks that what it was decided on still
 //! holds, and drops it otherwise; the next look decides again.
 //!
-//! Start reading at `fleet`, then `place`, `deploy`, `route`.
+//! Start reading at `fleet`, then `place`, `deploy`, `route`; `collect` says what goes from disk.
 
 mod action;
 mod address;
 mod assign;
+pub mod collect;
 mod deploy;
 mod fleet;
 mod place;
 mod route;
+mod space;
 
 #[cfg(test)]
 mod simulated;
@@ -28,6 +30,7 @@ pub use self::fleet::{
 };
 pub use self::place::{DRAIN_MAX, Refused, SERVER_LEASE, place};
 pub use self::route::{WEB_PORT, route};
+pub use self::space::{Room, SPACE_HINT, refuses, reserve, room};
 
 /// Both halves: what should run where, and how deploys go on. In the order in which it is to be applied.
 pub fn plan(fleet: &Fleet, now: domain::Time) -> Vec<Action> {

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-use commands::{Actor, BranchMove, CommandError, Commands, DeployView, Kind, LogWhat, NewPush, PushTarget, Repository};
+use commands::{
+    Actor, BranchMove, CommandError, Commands, DeployView, Kind, LogWhat, Naming, NewPush, PushTarget, Repository,
+};
 use domain::wire::LogLine;
-use domain::{AppId, AppName, CommitId};
+use domain::{AppId, AppName, BundleHash, CommitId, SourceHash};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
@@ -85,6 +87,10 @@ pub(crate) trait Desk: Clone + Send + Sync + 'static {
     /// What an app's repository is made of.
     fn repository(&self, app: AppId) -> impl Future<Output = Result<Repository, DeskError>> + Send;
 
+    fn sources_named(&self, hashes: &[String]) -> impl Future<Output = Result<Naming<SourceHash>, DeskError>> + Send;
+
+    fn bundles_named(&self, hashes: &[String]) -> impl Future<Output = Result<Naming<BundleHash>, DeskError>> + Send;
+
     fn branch_moves(&self) -> impl Future<Output = Result<Vec<BranchMove>, DeskError>> + Send;
 
     /// Ends the step: done, or failed with the reason. False: another attempt took over.
@@ -144,6 +150,14 @@ impl Desk for Commands {
 
     async fn repository(&self, app: AppId) -> Result<Repository, DeskError> {
         Ok(Commands::repository(self, app).await?)
+    }
+
+    async fn sources_named(&self, hashes: &[String]) -> Result<Naming<SourceHash>, DeskError> {
+        Ok(Commands::sources_named(self, hashes).await?)
+    }
+
+    async fn bundles_named(&self, hashes: &[String]) -> Result<Naming<BundleHash>, DeskError> {
+        Ok(Commands::bundles_named(self, hashes).await?)
     }
 
     async fn branch_moves(&self) -> Result<Vec<BranchMove>, DeskError> {

@@ -9,6 +9,7 @@
 //! (what the hook and a deploy say to each other) and `branch::run` (who moves a branch).
 
 mod branch;
+mod collect;
 mod desk;
 mod hook;
 mod host_key;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::Secret;
+use objects::Reserve;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +46,8 @@ pub struct Config {
     /// The receiver's own folder for sockets that are bound into git sandboxes. Others must be able
     /// to pass (0711); a socket's path ends at 108 bytes. Emptied at start.
     pub hooks_dir: PathBuf,
+    /// What stays free on its disk; `None`: by its size.
+    pub disk_reserve_bytes: Option<u64>,
     /// The object store's folder; `sources` and `bundles` below it are the receiver's to write.
     pub objects_dir: PathBuf,
     pub runner_socket: PathBuf,
@@ -158,6 +162,7 @@ async fn run_with<D: Desk>(
     hook::empty(&config.hooks_dir).map_err(|cause| ReceiverError::HooksDir { dir: config.hooks_dir.clone(), cause })?;
     let objects =
         objects::Objects::open(&config.objects_dir).await.map_err(|cause| ReceiverError::Objects { cause })?;
+    let objects = objects.leaves(config.disk_reserve_bytes.map_or(Reserve::Of(plan::reserve), Reserve::Bytes));
     let door = Arc::new(Door {
         runner: Runner::new(config.runner_socket.clone(), config.runner_token.clone()),
         git_sessions: Arc::new(Semaphore::new(config.limits.git_sessions)),
@@ -170,6 +175,7 @@ async fn run_with<D: Desk>(
     });
     let ended = tokio::select! {
         served = ssh::serve(&door, key, listeners) => served,
+        () = collect::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "collecting" }) },
         () = branch::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "moving branches" }) },
     };
     stop.cancel();

@@ -32,6 +32,8 @@ pub struct Deploy {
     /// The deploy whose commit this one runs again.
     pub origin: Option<i64>,
     pub image: Option<ImageHash>,
+    /// Its image and source are not kept for it since then.
+    pub forgotten: Option<Time>,
 }
 
 /// The latest deploys of an app whose owner was checked.
@@ -39,7 +41,7 @@ pub async fn list(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec
     Ok(query_as!(
         Deploy,
         r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
-                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image
+                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image, d.forgotten
            from deploy d left join users u on u.id = d.user_id
            where d.app_id = $1 order by d.number desc limit $2"#,
         app.0,
@@ -54,7 +56,7 @@ pub async fn latest(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec
     Ok(query_as!(
         Deploy,
         r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
-                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image
+                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image, d.forgotten
            from app a
            cross join lateral (select * from deploy where app_id = a.id order by number desc limit 1) d
            left join users u on u.id = d.user_id
@@ -70,7 +72,7 @@ pub async fn get(db: impl PgExecutor<'_>, customer: CustomerId, name: &AppName, 
     Ok(query_as!(
         Deploy,
         r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
-                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image
+                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image, d.forgotten
            from app a join deploy d on d.app_id = a.id left join users u on u.id = d.user_id
            where a.customer_id = $1 and a.name = $2 and a.state <> 'deleted' and d.number = $3"#,
         customer.0,

@@ -13,6 +13,7 @@ mod open;
 
 pub mod app;
 pub mod deploy;
+pub mod disk;
 pub mod event;
 pub mod instance;
 pub mod key;

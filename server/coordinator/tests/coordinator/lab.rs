@@ -70,6 +70,8 @@ impl Lab {
             server_name: server.to_owned(),
             logs: (self.dir.path().join("logs.sock"), token(Role::Control)),
             callers: vec![caller(Role::Runner), caller(Role::Balancer)],
+            releases_kept: 10,
+            disk_reserve_bytes: Some(0),
         }
     }
 

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use commands::{Actor, BranchMove, DeployRow, DeployView, Door, Kind, NewPush, PushTarget, Repository, StepView};
+use commands::{
+    Actor, BranchMove, DeployRow, DeployView, Door, Kind, Naming, NewPush, PushTarget, Repository, StepView,
+};
 use domain::wire::LogLine;
 use domain::{AppId, AppName, Cause, CustomerId, DeployId, DeployState, Outcome, Reason, Step, Time, UserId};
 use futures_util::StreamExt;
@@ -232,6 +234,14 @@ impl Desk for TestDesk {
             bundles: state.deploys.iter().filter_map(|d| d.bundle.clone()).collect(),
             branch: last.map(|d| domain::wire::GitBranch { name: d.branch.clone(), commit: d.commit.parse().unwrap() }),
         })
+    }
+
+    async fn sources_named(&self, _hashes: &[String]) -> Result<Naming<domain::SourceHash>, DeskError> {
+        Ok(Naming { named: Default::default(), truth_age: Duration::ZERO })
+    }
+
+    async fn bundles_named(&self, _hashes: &[String]) -> Result<Naming<domain::BundleHash>, DeskError> {
+        Ok(Naming { named: Default::default(), truth_age: Duration::ZERO })
     }
 
     async fn branch_moves(&self) -> Result<Vec<BranchMove>, DeskError> {

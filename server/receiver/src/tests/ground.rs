@@ -84,6 +84,7 @@ impl Ground {
         let config = Config {
             dir: folder(at("receiver"), 0o700),
             hooks_dir: folder(at("hooks"), 0o711),
+            disk_reserve_bytes: Some(0),
             objects_dir: folder(at("objects"), 0o700),
             runner_socket: at("runner.sock"),
             runner_token: Secret::new("the token".to_owned()),

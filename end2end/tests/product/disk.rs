@@ -1,0 +1,83 @@
+//! What goes from disk, what stays, and what happens when there is no room.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, ensure};
+use harness::wait;
+
+use crate::given::{DEPLOY, given_with};
+
+/// What is younger than an hour is never deleted: all of these are older now.
+fn age(dir: &Path) -> Result<()> {
+    let old = SystemTime::now() - Duration::from_secs(2 * 3600);
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() {
+            fs::File::options().append(true).open(path)?.set_modified(old)?;
+        }
+    }
+    Ok(())
+}
+
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.path().is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+#[test]
+fn old_releases_go_those_kept_serve_again_and_a_deleted_app_leaves_nothing() {
+    given_with("collect", &["--keep-releases", "2"], None, |g| {
+        g.app("tides", "static")?;
+        g.push_well("tides")?;
+        for n in 2..=5 {
+            g.change("tides", "index.html", &format!("<h1>Tide table {n}</h1>"))?;
+            g.push_well("tides")?;
+        }
+        let objects = g.berth.data.join("objects");
+        let count = |kind: &str| Ok::<_, anyhow::Error>(names(&objects.join(kind))?.len());
+        ensure!(count("images")? >= 3, "there is nothing to collect");
+        for kind in ["images", "sources", "bundles"] {
+            age(&objects.join(kind))?;
+        }
+        // Its own objects are new; those of 4 and 5 are kept to roll back to.
+        g.change("tides", "index.html", "<h1>Tide table 6</h1>")?;
+        g.push_well("tides")?;
+        wait(DEPLOY, || {
+            for kind in ["images", "sources"] {
+                ensure!(count(kind)? == 3, "{} {kind} are left", count(kind)?);
+            }
+            Ok(())
+        })?;
+        let page = g.site.get("/apps/tides")?.body;
+        for (number, offered) in [(1, false), (3, false), (4, true), (5, true), (6, false)] {
+            let path = format!("/apps/tides/deploys/{number}/roll-back");
+            ensure!(page.contains(&path) == offered, "a roll-back to {number} should be offered: {offered}");
+        }
+        let refused = g.site.post("/apps/tides/deploys/1/roll-back", &[])?;
+        ensure!(refused.status != 303 && refused.body.contains("not kept"), "it was answered {}", refused.status);
+        ensure!(g.site.post("/apps/tides/deploys/4/roll-back", &[])?.status == 303, "it was not rolled back");
+        g.answers("tides", "Tide table 4")?;
+
+        let app = g.berth.sql("select id from app where name = 'tides'")?;
+        ensure!(g.site.post("/apps/tides/delete", &[("name", "tides")])?.status == 303, "it was not deleted");
+        for kind in ["images", "sources", "bundles"] {
+            age(&objects.join(kind))?;
+        }
+        wait(DEPLOY, || {
+            for kind in ["images", "sources", "bundles"] {
+                ensure!(count(kind)? == 0, "{} {kind} are left", count(kind)?);
+            }
+            let logs = g.berth.data.join("logs").join(&app);
+            ensure!(!logs.exists(), "its logs are left");
+            Ok(())
+        })
+    });
+}
