@@ -97,6 +97,8 @@ fn apps(rows: Vec<store::app::all::App>, hostnames: Vec<store::app::all::Host>) 
             name: row.name,
             state: row.state,
             serving: row.release_number,
+            builds_max: usize::try_from(row.builds_max).unwrap_or(1),
+            build_time: u64::try_from(row.build_seconds_max).map_or(plan::BUILD_TIME, Duration::from_secs),
         })
         .collect()
 }

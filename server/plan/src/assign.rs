@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use domain::wire::{BuildSpec, Health, InstanceSpec, Limits, Uids};
 use domain::{DeployState, ImageHash, ServerId, Step};
 
-use crate::deploy::{BUILD_CPU_MILLIS, BUILD_DISK_BYTES, BUILD_MEMORY_BYTES, BUILD_TIME, START_TIMEOUT};
+use crate::deploy::{BUILD_CPU_MILLIS, BUILD_DISK_BYTES, BUILD_MEMORY_BYTES, START_TIMEOUT};
 use crate::place::DRAIN_MAX;
 use crate::{Deploy, Fleet, Instance, WEB_PORT};
 
@@ -88,6 +88,6 @@ fn build(fleet: &Fleet, deploy: &Deploy, server: ServerId) -> Option<BuildSpec> 
             pids: BUILD_PIDS,
             disk_bytes: BUILD_DISK_BYTES,
         },
-        time_ms: BUILD_TIME.as_millis() as u64,
+        time_ms: app.build_time.as_millis() as u64,
     })
 }

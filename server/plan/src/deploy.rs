@@ -9,6 +9,7 @@ use domain::{AppId, AppState, Cause, DeployState, InstanceState, ProcessName, Re
 use crate::place::{free_memory, is_lost, takes_new};
 use crate::{Act, Action, DRAIN_MAX, Deploy, Fleet, Instance, Refused, Size};
 
+/// How long a build may take when its customer's limit says nothing else.
 pub const BUILD_TIME: Duration = Duration::from_secs(600);
 /// A builder that says nothing this long after its time was up has lost the build.
 const BUILD_GRACE: Duration = Duration::from_secs(60);
@@ -119,7 +120,8 @@ impl Plan<'_> {
                 "it is its turn, and its image is there",
             );
         }
-        if self.builds().any(|(of, _)| fleet.app(of).is_some_and(|a| a.customer == app.customer)) {
+        let theirs = |of: &(AppId, ServerId)| fleet.app(of.0).is_some_and(|a| a.customer == app.customer);
+        if self.builds().filter(theirs).count() >= app.builds_max {
             return;
         }
         let Some(server) = self.builder() else {
@@ -170,17 +172,19 @@ impl Plan<'_> {
 
     fn building(&mut self, deploy: &Deploy) {
         let Some(step) = deploy.open_step(Step::Build).copied() else { return };
-        if self.fleet.app(deploy.app).is_none_or(|a| a.state == AppState::Deleted) {
+        let fleet = self.fleet;
+        let Some(app) = fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted) else {
             return self.fail(deploy, Reason::new("the app was deleted"));
-        }
+        };
         let lost = deploy.builder.is_none_or(|(server, _)| is_lost(self.fleet, server));
-        let late = self.now.since(step.started) >= BUILD_TIME + BUILD_GRACE;
+        let late = self.now.since(step.started) >= app.build_time + BUILD_GRACE;
         if !lost && !late {
             return;
         }
         if late && !lost {
-            let minutes = BUILD_TIME.as_secs() / 60;
-            return self.fail(deploy, Reason::new(format!("the build did not end within {minutes} minutes")));
+            let minutes = app.build_time.as_secs() / 60;
+            let why = Reason::new(format!("the build did not end within {minutes} minutes, which is your limit"));
+            return self.fail(deploy, why.hint("make it shorter, or ask the operator for more time"));
         }
         if step.attempt >= BUILD_ATTEMPTS_MAX {
             let why = format!("its builder was lost {BUILD_ATTEMPTS_MAX} times");

@@ -57,6 +57,10 @@ pub struct App {
     pub state: AppState,
     pub serving: Option<ReleaseNumber>,
     pub hostnames: Vec<Hostname>,
+    /// Of its customer, in all their apps together.
+    pub builds_max: usize,
+    /// How long one of its builds may take.
+    pub build_time: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -74,6 +74,8 @@ impl World {
             state: AppState::Running,
             serving: None,
             hostnames: vec![format!("{name}.localhost").parse().unwrap()],
+            builds_max: 1,
+            build_time: BUILD_TIME,
         });
         self
     }

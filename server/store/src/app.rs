@@ -166,15 +166,20 @@ pub mod all {
         pub state: AppState,
         pub release_number: Option<ReleaseNumber>,
         pub counts: Json<Counts>,
+        pub builds_max: i32,
+        pub build_seconds_max: i32,
     }
 
     /// Deleted ones too, while one of their instances lives.
     pub async fn apps(tx: &mut Tx) -> Result<Vec<App>> {
         Ok(query_as!(
             App,
-            r#"select id, customer_id, name, state, release_number, formation as "counts: Json<Counts>" from app a
-               where state <> 'deleted' or exists (select from instance i where i.app_id = a.id and i.ended is null)
-               order by id"#
+            r#"select a.id, a.customer_id, a.name, a.state, a.release_number, a.formation as "counts: Json<Counts>",
+                      c.builds_max, c.build_seconds_max
+               from app a join customer c on c.id = a.customer_id
+               where a.state <> 'deleted'
+                  or exists (select from instance i where i.app_id = a.id and i.ended is null)
+               order by a.id"#
         )
         .fetch_all(&mut ***tx)
         .await?)

@@ -182,6 +182,17 @@ fn a_lost_builder_is_replaced_twice_then_the_build_fails() {
 }
 
 #[test]
+fn a_customer_with_more_builds_at_once_and_more_time_gets_them() {
+    let mut two = world(&[8192, 8192]).app(1, "shop", 1).app(2, "notes", 1).app(3, "chat", 1);
+    two.fleet.apps.iter_mut().for_each(|app| app.builds_max = 2);
+    let two = two.deploy(1, 1, DeployState::Queued).deploy(2, 1, DeployState::Queued).deploy(3, 1, DeployState::Queued);
+    check(two, &["build deploy 1 of shop", "build deploy 1 of notes"]);
+    let mut long = world(&[4096]).app(1, "shop", 1).deploy(1, 1, DeployState::Building);
+    long.fleet.apps[0].build_time = BUILD_TIME * 2;
+    check(long.later(BUILD_TIME + Duration::from_secs(60)), &[]);
+}
+
+#[test]
 fn an_instance_that_cannot_start_fails_its_deploy_and_the_old_release_goes_on() {
     let mut world = world(&[8192])
         .app(1, "shop", 1)
