@@ -19,6 +19,7 @@ mod region;
 mod sign;
 mod state;
 mod steps;
+mod traffic;
 mod verbs;
 mod when;
 

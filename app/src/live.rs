@@ -8,6 +8,7 @@ use leptos::prelude::*;
 use crate::region::Region;
 use crate::state::{self, pill, sentence};
 use crate::steps::{millis, shown, step_times, steps, ticking};
+use crate::traffic::{failed, traffic};
 use crate::verbs::{acts, cause, offer};
 use crate::when::{Moment, said};
 
@@ -231,6 +232,7 @@ fn whole_deploy(deploy: &DeployView, now: Time) -> AnyView {
             </p>
             {failure(deploy)}
             {steps(deploy, now)}
+            {traffic(row)}
         </section>
     }
     .into_any()
@@ -332,7 +334,8 @@ fn entry(app: &str, row: &DeployRow, now: Time) -> AnyView {
         (_, Some(ended)) => {
             let whole = took(millis(ended.since(row.created)));
             let steps = step_times(row);
-            Some(if steps.is_empty() { whole } else { format!("{whole}: {steps}") })
+            let took = if steps.is_empty() { whole } else { format!("{whole}: {steps}") };
+            Some(failed(row).map_or(took.clone(), |failed| format!("{took} · {failed}")))
         }
         _ => None,
     };

@@ -75,6 +75,7 @@ pub fn row(number: i64, state: DeployState, subject: &str, before: u64, took: u6
         created: ago(before),
         ended: state.is_final().then(|| ms(ago(before), took)),
         steps: vec![],
+        traffic: None,
     }
 }
 

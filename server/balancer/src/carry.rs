@@ -3,6 +3,7 @@
 //! What is written towards one side is never more than what was read from the other, so a slow
 //! reader slows its writer and nothing piles up. Bodies pass unchanged; decoders only find the end.
 
+use std::io;
 use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
@@ -37,12 +38,17 @@ impl Inbound {
         self.decoder.is_done()
     }
 
+    /// It has a body, and no byte of it was sent.
+    pub fn is_unsent(&self) -> bool {
+        self.replayable && self.sent == self.begin && !(self.is_whole() && self.known == self.begin)
+    }
+
     /// It can be sent once more, from its beginning.
     pub fn rewind(&mut self) -> bool {
-        if self.replayable && self.is_whole() {
+        if self.replayable {
             self.sent = self.begin;
         }
-        self.replayable && self.is_whole()
+        self.replayable
     }
 
     /// Forgets the request; what is left in the input is the next one.
@@ -62,17 +68,22 @@ pub enum End {
     /// The client has nothing of an answer.
     Failed(Failure),
     /// The client has a part of the answer: nothing is left but to close.
-    Broken,
+    Broken(Fault),
     /// The client left.
     Aborted,
+}
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    App,
+    Client,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The connection ended before a byte of an answer.
-    Died {
-        nothing_sent: bool,
-    },
+    Died,
     /// What came is not an answer.
     Garbled(&'static str),
     TooLate,
@@ -115,6 +126,8 @@ pub struct Way {
     head_sent: usize,
     /// The upstream takes no more of the request; its answer may still come.
     refused: bool,
+    /// The upstream broke the connection off, it did not just end it.
+    reset: bool,
 
     /// From the upstream: `ready` bytes go to the client (after `out`), the rest is not looked at yet.
     pub output: Buffer,
@@ -146,6 +159,14 @@ impl Way {
     pub fn status(&self) -> Option<u16> {
         self.answer.as_ref().map(|answer| answer.status)
     }
+
+    pub fn nothing_sent(&self) -> bool {
+        self.head_sent == 0
+    }
+
+    pub fn was_reset(&self) -> bool {
+        self.reset
+    }
 }
 
 impl Carry<'_> {
@@ -164,13 +185,18 @@ impl Carry<'_> {
             self.timer.set(ms(limit));
         }
         self.timer.poll(cx).map(|()| {
-            let client = !self.sent_all() && self.inbound.sent == self.inbound.known && !self.way.refused;
-            self.fail(if client { Failure::ClientTooLate } else { Failure::TooLate })
+            let reads = self.way.ready > 0 || self.way.out_sent < self.way.out.len();
+            let sends = !self.sent_all() && self.inbound.sent == self.inbound.known && !self.way.refused;
+            self.fail(if reads || sends { Failure::ClientTooLate } else { Failure::TooLate })
         })
     }
 
     fn fail(&self, failure: Failure) -> End {
-        if self.way.begun { End::Broken } else { End::Failed(failure) }
+        match failure {
+            failure if !self.way.begun => End::Failed(failure),
+            Failure::ClientTooLate | Failure::BadBody(_) => End::Broken(Fault::Client),
+            Failure::Died | Failure::Garbled(_) | Failure::TooLate => End::Broken(Fault::App),
+        }
     }
 
     fn sent_all(&self) -> bool {
@@ -192,7 +218,10 @@ impl Carry<'_> {
                         self.inbound.sent += n - of_head;
                     }
                     // It may have answered first and closed.
-                    Poll::Ready(Err(_)) => self.way.refused = true,
+                    Poll::Ready(Err(cause)) => {
+                        self.way.refused = true;
+                        self.way.reset |= cause.kind() == io::ErrorKind::ConnectionReset;
+                    }
                 }
                 continue;
             }
@@ -281,8 +310,8 @@ impl Carry<'_> {
                     }
                     None if self.way.heard => return Poll::Ready(self.fail(Failure::Garbled("it broke off"))),
                     None => {
-                        let nothing_sent = self.way.head_sent == 0;
-                        return Poll::Ready(self.fail(Failure::Died { nothing_sent }));
+                        self.way.reset |= ended.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
+                        return Poll::Ready(self.fail(Failure::Died));
                     }
                 },
             }
@@ -371,7 +400,7 @@ impl Carry<'_> {
     }
 
     fn done(&self) -> End {
-        let Some(answer) = &self.way.answer else { return End::Broken };
+        let Some(answer) = &self.way.answer else { return End::Broken(Fault::App) };
         let sent_all = self.sent_all();
         End::Done {
             upstream_reusable: sent_all && !self.way.refused && !answer.surplus && answer.persistent,

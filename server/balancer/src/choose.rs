@@ -7,7 +7,7 @@ pub struct Load {
     pub open: u32,
     /// How long it has been in the table.
     pub age_ms: u64,
-    /// It just failed to answer, or answered with an error of its own.
+    /// Most of its last answers were errors, or none.
     pub failing: bool,
 }
 
@@ -20,11 +20,10 @@ pub enum Standing {
     Out,
 }
 
-/// An instance that fails at once has few open requests; it must not attract more for that.
-const FAILING_COSTS: u64 = 8;
-
 /// The one with less open of two random ones (which does nearly as well as the least of all, and
-/// never sends everybody to the same). A new one counts as if it were smaller until it is warm.
+/// never sends everybody to the same). A new one counts as if it were smaller until it is warm; next
+/// to others as new, it has its full share. One whose answers lately failed, which is why it has
+/// little open, gets nothing that another can take.
 pub fn choose(count: usize, load: impl Fn(usize) -> Load, slow_start_ms: u64, chance: u64) -> Option<usize> {
     if count == 0 {
         return None;
@@ -36,15 +35,22 @@ pub fn choose(count: usize, load: impl Fn(usize) -> Load, slow_start_ms: u64, ch
     for standing in [Standing::Up, Standing::Down] {
         let Some(a) = from(first, standing, None) else { continue };
         let Some(b) = from(second, standing, Some(a)) else { return Some(a) };
-        return Some(if cost(&load(b), slow_start_ms) < cost(&load(a), slow_start_ms) { b } else { a });
+        let (load_a, load_b) = (load(a), load(b));
+        let cost_a = (load_a.failing, cost(&load_a, slow_start_ms, chance >> 20));
+        let cost_b = (load_b.failing, cost(&load_b, slow_start_ms, chance >> 52));
+        return Some(if cost_b < cost_a { b } else { a });
     }
     None
 }
 
-fn cost(load: &Load, slow_start_ms: u64) -> u64 {
+/// One open request, in the units of `cost`.
+const ONE: u64 = 1 << 10;
+
+/// What is open there, and less than one by chance, over how warm it is. The chance is what gives a
+/// new one its part when nothing is open anywhere.
+fn cost(load: &Load, slow_start_ms: u64, chance: u64) -> u64 {
     let warm = load.age_ms.saturating_mul(1000).checked_div(slow_start_ms).unwrap_or(1000);
-    let failing = if load.failing { FAILING_COSTS } else { 0 };
-    (u64::from(load.open) + 1 + failing) * 1_000_000 / warm.clamp(100, 1000)
+    (u64::from(load.open) * ONE + chance % ONE + 1) * 1000 / warm.clamp(100, 1000)
 }
 
 #[cfg(test)]
@@ -98,11 +104,33 @@ mod tests {
         assert!((50..60).contains(&at(5000)), "{}", at(5000));
     }
 
-    #[test]
-    fn one_that_fails_at_once_attracts_nothing() {
-        let all = [Load { open: 3, ..WARM }, Load { failing: true, ..WARM }];
-        for chance in 0..64u64 {
-            assert_eq!(choose(2, |i| all[i], 5000, chance << 31), Some(0));
+    /// Of 10,000 requests that each are answered before the next comes, how many each gets.
+    fn one_by_one(all: &[Load]) -> Vec<u32> {
+        let mut got = vec![0; all.len()];
+        for i in 0..10_000u64 {
+            let chance =
+                (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17).wrapping_mul(0xd6e8_feb8_6659_fd93);
+            got[choose(all.len(), |i| all[i], 5000, chance).unwrap()] += 1;
         }
+        got
+    }
+
+    #[test]
+    fn a_new_instance_is_not_left_out_where_little_is_asked_and_new_ones_share_equally() {
+        let at = |age_ms| one_by_one(&[WARM, Load { age_ms, ..WARM }])[1];
+        assert!((300..900).contains(&at(0)), "{}", at(0));
+        assert!((2000..3200).contains(&at(2500)), "{}", at(2500));
+        assert!((4600..5400).contains(&at(5000)), "{}", at(5000));
+        for got in one_by_one(&[Load { age_ms: 0, ..WARM }; 4]) {
+            assert!((2200..2800).contains(&got), "{got}");
+        }
+    }
+
+    #[test]
+    fn one_that_fails_at_once_attracts_nothing_that_another_can_take() {
+        let all = [Load { open: 300, ..WARM }, Load { failing: true, ..WARM }];
+        assert_eq!(one_by_one(&all), [10_000, 0]);
+        let all = [Load { standing: Standing::Out, ..WARM }, Load { failing: true, ..WARM }];
+        assert_eq!(one_by_one(&all), [0, 10_000]);
     }
 }

@@ -13,18 +13,19 @@ use domain::wire::RouteState;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::buffer::Buffer;
-use crate::carry::{Asked, Carry, End, Failure, Inbound, Way as Course};
+use crate::carry::{Asked, Carry, End, Failure, Fault, Inbound, Way as Course};
 use crate::frame::FrameError;
 use crate::head::{After, Forwarded, Refusal, Request, Scan};
+use crate::hold::{self, Waited};
 use crate::ms;
 use crate::pages::{self, Page, Way};
 use crate::pool::Peer;
 use crate::socket::{Socket, poll_write_both};
-use crate::table::{App, Open, lower_case};
+use crate::table::{App, Habit, Open, Outlook, lower_case};
 use crate::timer::Timer;
 use crate::tunnel::tunnel;
 use crate::worker::{Presence, Worker};
@@ -37,6 +38,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_READS: u32 = 64;
 /// When connections become scarce, idle ones go first.
 const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(1);
+
+/// Before an instance that closed a connection is asked once more: if it is ending, its listener is
+/// then gone, and the request can wait for its successor.
+const SAME_AGAIN: Duration = Duration::from_millis(50);
 
 pub struct Client {
     io: TcpStream,
@@ -60,6 +65,17 @@ enum Head {
     Gone,
     Refused(Refusal),
     TooLate,
+}
+
+/// What becomes of a request whose connection was refused.
+enum Next {
+    /// Another instance may take it: the one retry that a request has.
+    Other,
+    /// No instance is up.
+    Wait,
+    /// The instance left meanwhile: it was just not meant any more.
+    Left,
+    Fail,
 }
 
 /// A request on its way to be answered.
@@ -202,36 +218,54 @@ impl Client {
     /// that is safe.
     async fn upstream(&mut self, mut task: Task<'_>, app: Option<&Arc<App>>) -> Option<After> {
         let (mut not, mut retried, mut anew) = (None, false, false);
+        let (mut waits, mut held) = (false, None);
         loop {
             let (peer, open) = match app {
                 None => (Peer::Site, None),
-                Some(app) => match self.choose(app, not, anew) {
+                Some(app) => match if waits { None } else { self.choose(app, not, anew) } {
                     Some(open) => (Peer::Instance(Arc::clone(open.instance())), Some(open)),
-                    None => return self.failed_page(task, app, Page::NoInstance { app: app.name.as_str() }).await,
+                    None => match hold::wait(&self.worker.shared, app.id, &mut held, &self.io).await {
+                        Waited::Again => {
+                            (waits, not) = (false, None);
+                            continue;
+                        }
+                        Waited::InVain => {
+                            return self.failed_page(task, app, Page::NoInstance { app: app.name.as_str() }).await;
+                        }
+                        Waited::Alone => return None,
+                    },
                 },
             };
-            let pooled = if anew { None } else { self.pooled(&peer, task.request.method.is_idempotent()) };
+            let once = !task.request.method.is_idempotent();
+            let pooled = if anew { None } else { self.pooled(&peer, once) };
             let reused = pooled.is_some();
             let mut upstream = match pooled {
                 Some(upstream) => upstream,
                 None => match self.connect(&peer).await {
                     Ok(upstream) => upstream,
                     Err(cause) => {
-                        let Some(app) = app else {
+                        let Some((app, open)) = app.zip(open) else {
                             self.worker.say(|| warn!(%cause, "the site takes no connection"));
                             return self.page(task, Page::SiteAway).await;
                         };
-                        self.refused(app, open.as_ref(), &cause);
-                        if retried || !app.budget().spend() {
-                            return self.failed_page(task, app, Page::NoInstance { app: app.name.as_str() }).await;
-                        }
                         // Nothing was sent: any other instance may have it.
-                        retried = true;
-                        not = open.map(|open| open.instance().id);
+                        match self.refused(app, &open, &cause, retried) {
+                            Next::Other => {
+                                retried = true;
+                                not = Some(open.instance().id);
+                            }
+                            Next::Wait => waits = true,
+                            Next::Left => {}
+                            Next::Fail => {
+                                return self.failed_page(task, app, Page::NoInstance { app: app.name.as_str() }).await;
+                            }
+                        }
                         continue;
                     }
                 },
             };
+            drop(held.take());
+            let taken = if once { upstream.taken() } else { None };
             let after = if task.request.persistent && !self.worker.is_stopping() { After::Keep } else { After::Close };
             let asked = Asked {
                 method: task.request.method,
@@ -252,18 +286,15 @@ impl Client {
             };
             let end = poll_fn(|cx| carry.poll(cx)).await;
             let course = carry.way;
-            let status = course.status();
-            if let Some(open) = &open {
-                if course.heard {
-                    open.instance().connected();
-                }
-                if status.is_some_and(|status| status >= 500) {
-                    open.instance().failed(self.worker.shared.now_ms());
-                }
+            if let (Some(app), Some(open)) = (app, &open) {
+                self.heard(app, open, &course, &end);
             }
             match end {
                 End::Done { upstream_reusable, after } => {
                     task.inbound.finish(&mut self.input);
+                    if reused {
+                        peer.seen(Habit::Keeps);
+                    }
                     if upstream_reusable {
                         self.worker.pool.borrow_mut().give(peer, upstream);
                     }
@@ -277,26 +308,25 @@ impl Client {
                     return None;
                 }
                 End::Aborted => return None,
-                End::Broken => {
-                    if let (Some(app), Some(open)) = (app, &open) {
-                        self.blame(app, open, "it broke off");
-                    }
+                End::Broken(_) => {
                     reset(&self.io);
                     return None;
                 }
-                End::Failed(Failure::Died { nothing_sent }) => {
+                End::Failed(Failure::Died) => {
                     // An idle connection that was closed as the request went out (RFC 9110 §9.2.2).
                     if reused {
                         self.worker.pool.borrow_mut().forget(&peer);
                     }
-                    let again = reused
-                        && !retried
-                        && (nothing_sent || task.request.method.is_idempotent())
-                        && task.inbound.rewind()
-                        && app.is_none_or(|app| app.budget().spend());
+                    // Ended, not broken off: what its kernel had not taken by then, nobody there has read.
+                    let unread = || taken.is_some() && !course.was_reset() && upstream.taken() == taken;
+                    let safe = !once || course.nothing_sent() || task.inbound.is_unsent() || unread();
+                    let again = safe && !retried && task.inbound.rewind() && app.is_none_or(|app| app.budget().spend());
                     if again {
                         (retried, anew) = (true, true);
                         not = open.map(|open| open.instance().id);
+                        if app.is_some_and(|app| self.choose(app, not, false).is_none()) {
+                            sleep(SAME_AGAIN).await;
+                        }
                         continue;
                     }
                     return self.no_answer(task, app, open, "it closed the connection").await;
@@ -323,6 +353,24 @@ impl Client {
         }
     }
 
+    /// What an exchange says about its instance. A client's end, its silence, or a malformed body of
+    /// its own says nothing.
+    fn heard(&self, app: &App, open: &Open, course: &Course, end: &End) {
+        let instance = open.instance();
+        if course.heard {
+            instance.connected();
+        }
+        if *end == End::Broken(Fault::App) {
+            app.meter.count_error();
+            self.blame(app, open, "it broke off");
+        } else if course.status().is_some_and(|status| status >= 500) {
+            app.meter.count_error();
+            instance.failed(self.worker.shared.now_ms());
+        } else if matches!(end, End::Done { .. } | End::Tunnel) {
+            instance.answered();
+        }
+    }
+
     /// An instance of the app as it is now: it may have changed since the request came.
     fn choose(&self, app: &App, not: Option<InstanceId>, same_will_do: bool) -> Option<Open> {
         let shared = &self.worker.shared;
@@ -332,45 +380,62 @@ impl Client {
         if other.is_none() && same_will_do { app.choose(shared, None) } else { other }
     }
 
-    fn pooled(&self, peer: &Peer, idempotent: bool) -> Option<Socket> {
+    fn pooled(&self, peer: &Peer, once: bool) -> Option<Socket> {
+        let habit = peer.habit();
+        if habit == Habit::Closes || once && habit == Habit::Unknown {
+            return None;
+        }
         let mut pool = self.worker.pool.borrow_mut();
         loop {
             let socket = pool.take(peer)?;
-            if idempotent || socket.is_surely_quiet() {
+            if (!once && habit == Habit::Keeps) || socket.is_surely_quiet() {
                 return Some(socket);
             }
         }
     }
 
     async fn connect(&self, peer: &Peer) -> io::Result<Socket> {
-        let config = &self.worker.shared.config;
+        let shared = &self.worker.shared;
         let connecting = async {
             match peer {
-                Peer::Site => UnixStream::connect(&config.web_socket).await.map(Socket::Unix),
+                Peer::Site => UnixStream::connect(&shared.config.web_socket).await.map(Socket::Unix),
                 Peer::Instance(instance) => {
-                    let tcp = TcpStream::connect(instance.address).await?;
+                    let tcp = tokio::select! {
+                        biased;
+                        tcp = TcpStream::connect(instance.address) => tcp?,
+                        // It crashed or stopped: nobody answers there any more, not even with a refusal.
+                        () = instance.left(shared) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                    };
                     tcp.set_nodelay(true)?;
                     Ok(Socket::Tcp(tcp))
                 }
             }
         };
-        match timeout(ms(config.timeouts.connect_ms), connecting).await {
+        match timeout(ms(shared.config.timeouts.connect_ms), connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    /// Takes an instance that takes no connection out of the choice for a while.
-    fn refused(&self, app: &App, open: Option<&Open>, cause: &io::Error) {
+    /// Takes an instance that takes no connection out of the choice for a while; what becomes of the request.
+    fn refused(&self, app: &App, open: &Open, cause: &io::Error, retried: bool) -> Next {
         // What is short here is not the instance's fault.
         let ours = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
         if cause.raw_os_error().is_some_and(|code| ours.contains(&Errno::from_raw(code))) {
             self.worker.say(|| warn!(%cause, "no connection could be made"));
-            return;
+            return if !retried && app.budget().spend() { Next::Other } else { Next::Fail };
         }
-        let Some(instance) = open.map(Open::instance) else { return };
-        if instance.refused(self.worker.shared.now_ms()) {
+        let (instance, shared) = (open.instance(), &self.worker.shared);
+        if instance.has_left() {
+            return Next::Left;
+        }
+        if instance.refused(shared.now_ms()) {
             info!(app.name = %app.name, instance.id = %instance.id, %cause, "an instance of {} takes no connection", app.name);
+        }
+        match shared.table.load().app(app.id).map(|app| app.outlook(shared.now_ms())) {
+            Some(Outlook::Now) if retried || !app.budget().spend() => Next::Fail,
+            Some(Outlook::Now) => Next::Other,
+            Some(Outlook::Later | Outlook::Never) | None => Next::Wait,
         }
     }
 

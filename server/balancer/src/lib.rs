@@ -18,6 +18,7 @@ mod table;
 mod buffer;
 mod carry;
 mod client;
+mod hold;
 mod pages;
 mod pool;
 mod socket;
@@ -83,6 +84,8 @@ pub struct Timeouts {
     pub pooled_ms: u64,
     /// How long a new instance takes to get its full share.
     pub slow_start_ms: u64,
+    /// How long a request may wait for an instance that starts.
+    pub hold_ms: u64,
     /// How long open requests may go on after `stop`.
     pub drain_ms: u64,
 }
@@ -96,6 +99,10 @@ pub struct Limits {
     pub pooled_max: usize,
     /// A table with more is refused.
     pub hostnames_max: usize,
+    /// Requests of one app that wait for an instance.
+    pub held_each_max: u32,
+    /// And of all apps.
+    pub held_max: u32,
 }
 
 impl Default for Config {
@@ -125,7 +132,8 @@ impl Default for Timeouts {
             stall_ms: 120_000,
             tunnel_ms: 3_600_000,
             pooled_ms: 1_500,
-            slow_start_ms: 5_000,
+            slow_start_ms: 10_000,
+            hold_ms: 20_000,
             drain_ms: 20_000,
         }
     }
@@ -133,7 +141,7 @@ impl Default for Timeouts {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections_max: 9_000, pooled_max: 128, hostnames_max: 1_000_000 }
+        Self { connections_max: 9_000, pooled_max: 128, hostnames_max: 1_000_000, held_each_max: 100, held_max: 1_000 }
     }
 }
 
@@ -169,6 +177,8 @@ struct Shared {
     /// There is something new to report.
     report: tokio::sync::Notify,
     connections: std::sync::atomic::AtomicUsize,
+    /// Requests that wait for an instance.
+    waiting: std::sync::atomic::AtomicU32,
     started: Instant,
 }
 
@@ -191,7 +201,7 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
         n => n,
     };
     let started = Instant::now();
-    let (table, last) = routes::load(&config, &mut meters, started);
+    let (table, last) = routes::load(&config, &mut meters);
     let shared = Arc::new(Shared {
         pages: pages::Pages::new(config.site_url.as_deref(), config.ssh.as_deref()),
         config,
@@ -201,6 +211,7 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
         passing: tokio::sync::Notify::new(),
         report: tokio::sync::Notify::new(),
         connections: 0.into(),
+        waiting: 0.into(),
         started,
     });
     let meters = Arc::new(Mutex::new(meters));

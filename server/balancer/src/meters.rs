@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
-use domain::wire::Committed;
+use domain::wire::{Committed, Counts};
 use domain::{AppId, Life, Meter, Reading, Time};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
@@ -51,6 +51,8 @@ struct Cell {
     /// The last reading: of which hour, and its value.
     hour: AtomicI64,
     read: AtomicU64,
+    /// Answered by the app with 5xx, or broken off by it.
+    errors: AtomicU64,
 }
 
 /// A stretch of the file in memory; stays as long as anybody counts in it.
@@ -79,6 +81,17 @@ impl Slot {
 
     pub fn count_failed(&self) {
         self.chunk.cell(self.index).failed.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_error(&self) {
+        self.chunk.cell(self.index).errors.fetch_add(1, Relaxed);
+    }
+
+    pub fn counts(&self) -> Counts {
+        let cell = self.chunk.cell(self.index);
+        // In this order: what failed was asked before.
+        let (unanswered, errors) = (cell.failed.load(Relaxed), cell.errors.load(Relaxed));
+        Counts { requests: cell.requests.load(Relaxed), unanswered, errors }
     }
 }
 
@@ -151,6 +164,11 @@ impl Meters {
             }
         }
         Ok(meters)
+    }
+
+    /// Which file counts: all values grow only within it.
+    pub fn life(&self) -> &Life {
+        &self.life
     }
 
     /// The slot of `app`, for the whole life of the file.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use domain::InstanceId;
 
 use crate::socket::Socket;
-use crate::table::Instance;
+use crate::table::{Habit, Instance};
 
 #[derive(Clone)]
 pub enum Peer {
@@ -24,10 +24,28 @@ impl Peer {
         }
     }
 
+    pub fn habit(&self) -> Habit {
+        match self {
+            Peer::Site => Habit::Keeps,
+            Peer::Instance(instance) => instance.habit(),
+        }
+    }
+
+    pub fn seen(&self, habit: Habit) {
+        if let Peer::Instance(instance) = self {
+            instance.seen(habit);
+        }
+    }
+
     fn has_left(&self) -> bool {
         matches!(self, Peer::Instance(instance) if instance.has_left())
     }
 }
+
+/// Who has not closed a connection by then does not close each of them.
+const KEPT: Duration = Duration::from_millis(250);
+/// And whoever has closed one by then does.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 struct Idle {
     socket: Socket,
@@ -56,8 +74,12 @@ impl Pool {
             return None;
         }
         while let Some(Idle { socket, since }) = idle.pop() {
-            if since.elapsed() < self.keep && socket.is_quiet() {
+            let (age, quiet) = (since.elapsed(), socket.is_quiet());
+            if age < self.keep && quiet {
                 return Some(socket);
+            }
+            if !quiet && age < AT_ONCE {
+                peer.seen(Habit::Closes);
             }
         }
         None
@@ -80,13 +102,20 @@ impl Pool {
     /// One of its connections was dead: the others are likely to be.
     pub fn forget(&mut self, peer: &Peer) {
         self.idle.remove(&peer.key());
+        peer.seen(Habit::Closes);
     }
 
     /// Closes what grew old, what was closed by the other side, and what belongs to instances that left.
     pub fn sweep(&mut self) {
         let keep = self.keep;
         self.idle.retain(|_, (peer, idle)| {
-            idle.retain(|one| one.since.elapsed() < keep && one.socket.is_quiet());
+            idle.retain(|one| {
+                let (age, quiet) = (one.since.elapsed(), one.socket.is_quiet());
+                if quiet && age > KEPT {
+                    peer.seen(Habit::Keeps);
+                }
+                age < keep && quiet
+            });
             !idle.is_empty() && !peer.has_left()
         });
     }

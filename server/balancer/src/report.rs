@@ -31,7 +31,7 @@ pub async fn report(
     loop {
         let begun = Instant::now();
         let last = done.is_cancelled();
-        let body = body(state, meters).await;
+        let body = body(shared, state, meters).await;
         let sent = client.post::<Committed>("/v1/counts", &body, if last { LAST } else { ANSWER }).await;
         match sent {
             Ok(committed) => {
@@ -66,9 +66,11 @@ fn lock(meters: &Mutex<Meters>) -> std::sync::MutexGuard<'_, Meters> {
     meters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-async fn body(state: &State, meters: &Arc<Mutex<Meters>>) -> BalancerReport {
+async fn body(shared: &Shared, state: &State, meters: &Arc<Mutex<Meters>>) -> BalancerReport {
     let seen = state.acknowledged();
     let open = state.leaving().iter().map(|i| OpenRequests { id: i.id, requests: i.open() }).collect();
+    // After what is open: whatever has ended by then is counted.
+    let switches = shared.table.load().switches(lock(meters).life());
     let readings = lock(meters).readings(Time::from(SystemTime::now()));
     if !readings.is_empty() {
         // On disk before it is told to anybody, or a power cut would make the count run back.
@@ -78,5 +80,5 @@ async fn body(state: &State, meters: &Arc<Mutex<Meters>>) -> BalancerReport {
             warn!(%cause, "the counters could not be written out");
         }
     }
-    BalancerReport { seen, open, readings }
+    BalancerReport { seen, open, readings, switches }
 }

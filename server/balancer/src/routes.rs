@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use domain::wire::{Ask, Routes, Seen, Target};
 use nix::time::{ClockId, clock_gettime};
@@ -164,7 +164,7 @@ fn clock() -> Duration {
 }
 
 /// The table of the last run, what it was called, and how long ago it was last confirmed.
-pub fn load(config: &Config, meters: &mut Meters, now: Instant) -> (Table, Option<(Seen, Duration)>) {
+pub fn load(config: &Config, meters: &mut Meters) -> (Table, Option<(Seen, Duration)>) {
     let path = file(config);
     let read = match read(&path) {
         Ok(Some(read)) => read,
@@ -183,7 +183,7 @@ pub fn load(config: &Config, meters: &mut Meters, now: Instant) -> (Table, Optio
         warn!(path = %path.display(), "the last routes are more than a day old: no instance is used until the coordinator answers");
         routes.apps.iter_mut().for_each(|app| app.instances.clear());
     }
-    (Table::default().next(&routes, &[], meters, now), Some((routes.seen, age)))
+    (Table::default().next(&routes, &[], meters, 0), Some((routes.seen, age)))
 }
 
 fn file(config: &Config) -> PathBuf {
@@ -336,7 +336,7 @@ async fn put(shared: &Arc<Shared>, state: &State, meters: &Mutex<Meters>, routes
     let before = shared.table.load_full();
     let next = {
         let mut meters = meters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Arc::new(before.next(routes, &leaving, &mut meters, Instant::now()))
+        Arc::new(before.next(routes, &leaving, &mut meters, shared.now_ms()))
     };
     let left = before.missing_in(&next);
     let hostnames = next.hostnames();
@@ -425,6 +425,8 @@ mod tests {
                 id: InstanceId(id),
                 target: Target::Direct { address: ([10, 0, 0, id as u8], 8000).into() },
             }],
+            starting: false,
+            deploys: vec![],
         };
         Routes { seen, apps: apps.into_iter().map(app).collect() }
     }
@@ -479,11 +481,11 @@ mod tests {
         write(&path, &routes(seen(1, 1, 1), [1])).unwrap();
         let mut meters = Meters::open(dir.path()).unwrap();
         let instances = |table: &Table| table.host(b"app-1.localhost").unwrap().instances.len();
-        let (table, last) = load(&config, &mut meters, Instant::now());
+        let (table, last) = load(&config, &mut meters);
         assert_eq!((instances(&table), last.unwrap().0), (1, seen(1, 1, 1)));
         let old = SystemTime::now() - UNCONFIRMED_MAX - Duration::from_secs(60);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
-        let (table, last) = load(&config, &mut meters, Instant::now());
+        let (table, last) = load(&config, &mut meters);
         assert_eq!(instances(&table), 0);
         assert!(State::new(last).inner().dropped);
     }

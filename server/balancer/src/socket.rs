@@ -14,6 +14,10 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// Where `tcpi_bytes_acked` is in the kernel's `struct tcp_info`, which only ever grows at its end.
+const BYTES_ACKED: usize = 120;
+const TCP_INFO_BYTES: usize = 256;
+
 impl Socket {
     /// Whether nothing arrived on an idle connection, neither bytes nor its end. Costs no system
     /// call when the runtime has heard of nothing.
@@ -33,6 +37,28 @@ impl Socket {
             Socket::Unix(unix) => unix.as_raw_fd(),
         };
         recv(fd, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Err(nix::errno::Errno::EAGAIN)
+    }
+
+    /// How many bytes of ours the other side's kernel has taken, ever; it still says so when the
+    /// connection is dead. What it has not taken, no app has seen.
+    pub fn taken(&self) -> Option<u64> {
+        let Socket::Tcp(tcp) = self else { return None };
+        let mut info = [0u8; TCP_INFO_BYTES];
+        let mut length = TCP_INFO_BYTES as nix::libc::socklen_t;
+        // SAFETY: the descriptor is open as long as `self`, and the kernel writes at most `length` bytes
+        // into `info`, which is that long.
+        let done = unsafe {
+            nix::libc::getsockopt(
+                tcp.as_raw_fd(),
+                nix::libc::IPPROTO_TCP,
+                nix::libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &mut length,
+            )
+        };
+        let field = info.get(BYTES_ACKED..BYTES_ACKED + 8)?;
+        let known = done == 0 && length as usize >= BYTES_ACKED + 8;
+        known.then(|| field.try_into().map(u64::from_ne_bytes).ok())?
     }
 }
 
@@ -92,4 +118,30 @@ pub fn poll_write_both(
         Ok(0) => Err(io::ErrorKind::WriteZero.into()),
         other => other,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_other_side_took_is_known_after_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut socket = Socket::Tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (mut app, _) = listener.accept().await.unwrap();
+        let fresh = socket.taken().unwrap();
+        socket.write_all(b"hello").await.unwrap();
+        app.read_exact(&mut [0; 5]).await.unwrap();
+        // Taken and read, then no answer.
+        let before = socket.taken().unwrap();
+        assert_eq!(before, fresh + 5);
+        drop(app);
+        socket.write_all(b"too late").await.unwrap();
+        let _ = socket.read(&mut [0]).await;
+        let _ = socket.read(&mut [0]).await;
+        assert_eq!(socket.taken(), Some(before), "a closed connection takes nothing more");
+    }
 }

@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
-use domain::wire::{RouteInstance, RouteState, Routes, Target};
-use domain::{AppId, AppName, InstanceId};
+use domain::wire::{Counts, RouteApp, RouteInstance, RouteState, Routes, SwitchCount, Target};
+use domain::{AppId, AppName, DeployId, InstanceId, Life};
 use tokio::sync::Notify;
 
 use crate::choose::{Load, Standing, choose};
@@ -17,31 +16,59 @@ use crate::meters::{Meters, Slot};
 pub struct Instance {
     pub id: InstanceId,
     pub address: std::net::SocketAddr,
-    since: Instant,
-    open: AtomicU32,
-    left: AtomicBool,
-    /// Of `Shared::now_ms`.
+    /// When it came into the table; this and the next two: of `Shared::now_ms`.
+    came_ms: AtomicU64,
     down_until: AtomicU64,
     failing_until: AtomicU64,
+    open: AtomicU32,
+    left: AtomicBool,
     refused: AtomicU32,
+    /// The share of `ALL` of its last answers that were errors or none.
+    fails: AtomicU32,
+    /// A `Habit`.
+    habit: AtomicU8,
+}
+
+/// What an app does with a connection after an answer, as far as it was seen. One that closes without
+/// a word may do so when the next request is just there, unread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Habit {
+    Unknown,
+    Keeps,
+    Closes,
 }
 
 const FAILING_MS: u64 = 1_000;
+const ALL: u32 = 1024;
+/// Each answer weighs so much against those before.
+const WEIGHT: u32 = 4;
 const DOWN_MS: u64 = 1_000;
 const DOWN_MS_MAX: u64 = 8_000;
 
 impl Instance {
-    fn new(route: &RouteInstance, since: Instant) -> Self {
+    fn new(route: &RouteInstance, now_ms: u64) -> Self {
         let Target::Direct { address } = route.target;
         Self {
             id: route.id,
             address,
-            since,
-            open: 0.into(),
-            left: false.into(),
+            came_ms: now_ms.into(),
             down_until: 0.into(),
             failing_until: 0.into(),
+            open: 0.into(),
+            left: false.into(),
             refused: 0.into(),
+            fails: 0.into(),
+            habit: (Habit::Unknown as u8).into(),
+        }
+    }
+
+    /// It is in the table again: as one that has just come, with what it still has open.
+    fn come_back(&self, now_ms: u64) {
+        if self.left.load(SeqCst) {
+            self.came_ms.store(now_ms, Relaxed);
+            self.connected();
+            self.fails.store(0, Relaxed);
+            self.left.store(false, SeqCst);
         }
     }
 
@@ -55,6 +82,22 @@ impl Instance {
 
     pub fn leave(&self) {
         self.left.store(true, SeqCst);
+    }
+
+    pub fn habit(&self) -> Habit {
+        [Habit::Unknown, Habit::Keeps, Habit::Closes][usize::from(self.habit.load(Relaxed)) % 3]
+    }
+
+    pub fn seen(&self, habit: Habit) {
+        if self.habit() != habit {
+            self.habit.store(habit as u8, Relaxed);
+        }
+    }
+
+    /// Waits until it is in no table any more.
+    pub async fn left(&self, shared: &crate::Shared) {
+        let mut tables = shared.tables.subscribe();
+        while !self.has_left() && tables.changed().await.is_ok() {}
     }
 
     /// It refused a connection: nobody is sent there for a while. Returns whether that is news.
@@ -72,26 +115,42 @@ impl Instance {
         }
     }
 
-    /// It gave no answer, or one of 5xx.
+    /// It gave no answer, or one of 5xx. A client can bring an app to that; so it is only when most
+    /// answers fail that an instance is avoided, and then for a moment, and where there is another.
     pub fn failed(&self, now_ms: u64) {
-        self.failing_until.store(now_ms.saturating_add(FAILING_MS), Relaxed);
+        let before = self.fails.load(Relaxed);
+        let fails = before + (ALL - before.min(ALL)) / WEIGHT;
+        self.fails.store(fails, Relaxed);
+        if fails > ALL / 2 {
+            self.failing_until.store(now_ms.saturating_add(FAILING_MS), Relaxed);
+        }
     }
 
-    fn load(&self, now_ms: u64, started: Instant, not: Option<InstanceId>) -> Load {
+    pub fn answered(&self) {
+        let before = self.fails.load(Relaxed);
+        if before != 0 {
+            self.fails.store(before - before.div_ceil(WEIGHT), Relaxed);
+        }
+    }
+
+    fn load(&self, now_ms: u64, not: Option<InstanceId>) -> Load {
         let standing = if self.has_left() || not == Some(self.id) {
             Standing::Out
-        } else if self.down_until.load(Relaxed) > now_ms {
+        } else if self.is_down(now_ms) {
             Standing::Down
         } else {
             Standing::Up
         };
-        let came = u64::try_from(self.since.saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX);
         Load {
             standing,
             open: self.open.load(Relaxed),
-            age_ms: now_ms.saturating_sub(came),
+            age_ms: now_ms.saturating_sub(self.came_ms.load(Relaxed)),
             failing: self.failing_until.load(Relaxed) > now_ms,
         }
+    }
+
+    fn is_down(&self, now_ms: u64) -> bool {
+        self.down_until.load(Relaxed) > now_ms
     }
 }
 
@@ -121,15 +180,30 @@ pub struct App {
     pub name: AppName,
     pub state: RouteState,
     pub instances: Vec<Arc<Instance>>,
+    /// One more is on its way.
+    starting: bool,
     pub meter: Slot,
     budget: Arc<Budget>,
+    /// Requests that wait for an instance.
+    pub waiting: Arc<AtomicU32>,
+    /// Deploys under way, and what was counted when each was first heard of.
+    switches: Vec<(DeployId, Counts)>,
+}
+
+/// What a request that found no instance may hope for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// One can be tried now.
+    Now,
+    Later,
+    Never,
 }
 
 impl App {
     /// An instance for a request, counted as open there from now on.
     pub fn choose(&self, shared: &Arc<crate::Shared>, not: Option<InstanceId>) -> Option<Open> {
         let (now, all) = (shared.now_ms(), &self.instances);
-        let load = |i: usize| all[i].load(now, shared.started, not);
+        let load = |i: usize| all[i].load(now, not);
         let chosen = match all.len() {
             0 => return None,
             1 if load(0).standing == Standing::Out => return None,
@@ -144,6 +218,17 @@ impl App {
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
+
+    pub fn outlook(&self, now_ms: u64) -> Outlook {
+        let mut here = self.instances.iter().filter(|i| !i.has_left()).peekable();
+        match (self.state, here.peek().is_some()) {
+            (RouteState::Live, true) if here.any(|i| !i.is_down(now_ms)) => Outlook::Now,
+            // What refused may have crashed a moment ago: nobody has told yet that it starts again.
+            (RouteState::Live, true) => Outlook::Later,
+            (RouteState::Live, false) if self.starting => Outlook::Later,
+            _ => Outlook::Never,
+        }
+    }
 }
 
 /// Retries are a fifth of the requests at most: an app that fails is not asked twice as often.
@@ -151,7 +236,8 @@ pub struct Budget(AtomicI32);
 
 const REQUEST_EARNS: i32 = 1;
 const RETRY_COSTS: i32 = 5;
-const BUDGET_MAX: i32 = 500;
+/// A fifth of as many requests can be tried again at once, when an instance dies with what it has.
+const BUDGET_MAX: i32 = 5_000;
 const BUDGET_AT_FIRST: i32 = 50;
 
 impl Budget {
@@ -174,6 +260,8 @@ impl Budget {
 pub struct Table {
     hosts: HashMap<Box<str>, Arc<App>>,
     apps: HashMap<AppId, Arc<App>>,
+    /// Apps with deploys under way.
+    switching: Vec<Arc<App>>,
 }
 
 impl Table {
@@ -201,44 +289,80 @@ impl Table {
 
     /// The table that `routes` describes. What it shares with this one, or with what left earlier
     /// (`leaving`) and comes back, stays the same.
-    pub fn next(&self, routes: &Routes, leaving: &[Arc<Instance>], meters: &mut Meters, now: Instant) -> Table {
+    pub fn next(&self, routes: &Routes, leaving: &[Arc<Instance>], meters: &mut Meters, now_ms: u64) -> Table {
         let mut known: HashMap<InstanceId, &Arc<Instance>> = leaving.iter().map(|i| (i.id, i)).collect();
         known.extend(self.instances().map(|i| (i.id, i)));
-        let mut next =
-            Table { hosts: HashMap::with_capacity(routes.apps.len()), apps: HashMap::with_capacity(routes.apps.len()) };
+        let mut next = Table {
+            hosts: HashMap::with_capacity(routes.apps.len()),
+            apps: HashMap::with_capacity(routes.apps.len()),
+            switching: Vec::new(),
+        };
         for route in &routes.apps {
             let before = self.apps.get(&route.app);
             let same = before.filter(|app| {
                 app.state == route.state
                     && app.name == route.name
+                    && app.starting == route.starting
+                    && app.switches.iter().map(|(deploy, _)| deploy).eq(&route.deploys)
                     && app.instances.len() == route.instances.len()
                     && app.instances.iter().zip(&route.instances).all(|(i, r)| i.id == r.id && i.address == direct(r))
             });
             let app = match same {
                 Some(app) => Arc::clone(app),
-                None => Arc::new(App {
-                    id: route.app,
-                    name: route.name.clone(),
-                    state: route.state,
-                    instances: (route.instances.iter())
-                        .map(|r| match known.get(&r.id) {
-                            Some(instance) if instance.address == direct(r) => Arc::clone(instance),
-                            _ => Arc::new(Instance::new(r, now)),
-                        })
-                        .collect(),
-                    meter: meters.slot(route.app),
-                    budget: before.map_or_else(|| Arc::new(Budget::new()), |app| Arc::clone(&app.budget)),
-                }),
+                None => Arc::new(self.app_of(route, &known, meters, now_ms)),
             };
+            if !app.switches.is_empty() {
+                next.switching.push(Arc::clone(&app));
+            }
             for host in &route.hostnames {
                 next.hosts.entry(host.as_str().into()).or_insert_with(|| Arc::clone(&app));
             }
             next.apps.insert(route.app, app);
         }
-        for instance in next.instances() {
-            instance.left.store(false, SeqCst);
-        }
+        next.instances().for_each(|instance| instance.come_back(now_ms));
         next
+    }
+
+    fn app_of(
+        &self,
+        route: &RouteApp,
+        known: &HashMap<InstanceId, &Arc<Instance>>,
+        meters: &mut Meters,
+        now_ms: u64,
+    ) -> App {
+        let before = self.apps.get(&route.app);
+        let meter = meters.slot(route.app);
+        let counts = meter.counts();
+        let heard = |deploy: &DeployId| {
+            let known = before.and_then(|app| app.switches.iter().find(|(known, _)| known == deploy));
+            known.copied().unwrap_or((*deploy, counts))
+        };
+        App {
+            id: route.app,
+            name: route.name.clone(),
+            state: route.state,
+            instances: (route.instances.iter())
+                .map(|r| match known.get(&r.id) {
+                    Some(instance) if instance.address == direct(r) => Arc::clone(instance),
+                    _ => Arc::new(Instance::new(r, now_ms)),
+                })
+                .collect(),
+            starting: route.starting,
+            switches: route.deploys.iter().map(heard).collect(),
+            meter,
+            budget: before.map_or_else(|| Arc::new(Budget::new()), |app| Arc::clone(&app.budget)),
+            waiting: before.map_or_else(Arc::default, |app| Arc::clone(&app.waiting)),
+        }
+    }
+
+    /// What was counted for each deploy under way.
+    pub fn switches(&self, life: &Life) -> Vec<SwitchCount> {
+        let of = |app: &Arc<App>| {
+            let (id, to, life) = (app.id, app.meter.counts(), life.clone());
+            let one = move |(deploy, from)| SwitchCount { deploy, app: id, life: life.clone(), from, to };
+            app.switches.clone().into_iter().map(one)
+        };
+        self.switching.iter().flat_map(of).collect()
     }
 
     /// The instances that `next` no longer has.
@@ -263,7 +387,9 @@ pub fn lower_case<'a>(host: &[u8], into: &'a mut [u8; 255]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use domain::wire::{Revision, RouteApp, Seen};
+    use std::time::Instant;
+
+    use domain::wire::{Revision, Seen};
 
     use super::*;
 
@@ -279,6 +405,8 @@ mod tests {
                     target: Target::Direct { address: ([127, 0, 0, 1], port).into() },
                 })
                 .collect(),
+            starting: false,
+            deploys: vec![],
         };
         Routes {
             seen: Seen { incarnation: 1, revision: Revision { epoch: 1, counter: 1 } },
@@ -290,7 +418,7 @@ mod tests {
     fn a_change_keeps_what_did_not_change_and_knows_what_left() {
         let dir = tempfile::tempdir().unwrap();
         let mut meters = Meters::open(dir.path()).unwrap();
-        let now = Instant::now();
+        let now = 1;
         let first =
             Table::default().next(&routes([(1, vec![(1, 81), (2, 82)]), (2, vec![(3, 83)])]), &[], &mut meters, now);
         let next = first.next(&routes([(1, vec![(2, 82), (4, 84)]), (2, vec![(3, 83)])]), &[], &mut meters, now);
@@ -315,13 +443,13 @@ mod tests {
         let mut meters = Meters::open(dir.path()).unwrap();
         let all = routes((1..=100_000).map(|i| (i, vec![(i, 80)])));
         let begun = Instant::now();
-        let first = Table::default().next(&all, &[], &mut meters, begun);
+        let first = Table::default().next(&all, &[], &mut meters, 1);
         let built = begun.elapsed();
         let begun = Instant::now();
         let found = (1..=100_000).filter(|i| first.host(format!("app-{i}.localhost").as_bytes()).is_some()).count();
         let looked_up = begun.elapsed();
         let begun = Instant::now();
-        let next = first.next(&all, &[], &mut meters, begun);
+        let next = first.next(&all, &[], &mut meters, 1);
         let left = first.missing_in(&next).len();
         let changed = begun.elapsed();
         println!("100,000 hostnames: built in {built:?}, all looked up in {looked_up:?}, changed in {changed:?}");

@@ -7,7 +7,7 @@ use store::instance::Instance;
 use crate::verbs::processes;
 use crate::{
     Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView, Offer, ProcessView, StepView,
-    timely,
+    TrafficView, timely,
 };
 
 const DEPLOYS_SHOWN: i64 = 20;
@@ -142,6 +142,11 @@ pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>, steps: 
         created: deploy.created,
         ended: deploy.ended,
         steps: steps.into_iter().map(step).collect(),
+        traffic: deploy.requests.map(|requests| TrafficView {
+            requests,
+            unanswered: deploy.unanswered.unwrap_or(0),
+            errors: deploy.errors.unwrap_or(0),
+        }),
     }
 }
 
@@ -267,6 +272,9 @@ mod tests {
             origin: None,
             image: None,
             forgotten: None,
+            requests: None,
+            unanswered: None,
+            errors: None,
         }
     }
 

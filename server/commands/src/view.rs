@@ -129,6 +129,24 @@ pub struct DeployRow {
     pub ended: Option<Time>,
     /// In order; those not begun are absent. Empty in a list of apps.
     pub steps: Vec<StepView>,
+    /// `None`: it was not switched on, or nobody counted.
+    pub traffic: Option<TrafficView>,
+}
+
+/// What was asked of the app from the moment the deploy's instances were started until those before had ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrafficView {
+    pub requests: i64,
+    /// Answered by a balancer (502, 503, 504), since no instance did.
+    pub unanswered: i64,
+    /// Answered by the app with 5xx, or broken off by it.
+    pub errors: i64,
+}
+
+impl TrafficView {
+    pub fn failed(&self) -> i64 {
+        self.unanswered + self.errors
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

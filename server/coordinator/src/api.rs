@@ -13,7 +13,7 @@ use domain::wire::{Ask, Assignments, BalancerReport, Committed, Routes, RunnerRe
 use domain::{ImageHash, SourceHash, Time};
 use link::Role;
 use objects::ObjectsError;
-use store::StoreError;
+use store::{StoreError, deploy};
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
@@ -184,6 +184,10 @@ async fn counts(
 ) -> Result<Json<Committed>, ApiError> {
     only(Role::Balancer, role)?;
     let name = balancer_name(&shared);
+    // First what was counted: whoever acts on the rest of the report finds it in the database.
+    if !report.switches.is_empty() {
+        timely(deploy::all::count(shared.db.pool(), &report.switches)).await?;
+    }
     if shared.known().balancer_reports(&name, &report, clock::boottime()) {
         shared.wake.notify_one();
     }

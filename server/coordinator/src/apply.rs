@@ -108,6 +108,7 @@ async fn one(
                 return Ok(false);
             }
             deploy::all::end_step(tx, *deploy, Step::Switch, None, Outcome::Done, detail.as_deref()).await?;
+            deploy::all::sum_up(tx, *deploy).await?;
             if known.cause == Cause::Push {
                 deploy::all::begin_step(tx, *deploy, Step::Branch).await?;
             }
@@ -120,9 +121,18 @@ async fn one(
                 return Ok(false);
             }
             deploy::all::fail_steps(tx, *deploy).await?;
+            deploy::all::stop_counting(tx, *deploy).await?;
             deploy::all::explain(tx, *deploy, &reason.message, reason.hint.as_deref()).await?;
             Ok(true)
         }
-        Act::EndDrain { deploy } => deploy::all::end_step(tx, *deploy, Step::Drain, None, Outcome::Done, None).await,
+        Act::EndDrain { deploy } => {
+            if !deploy::all::end_step(tx, *deploy, Step::Drain, None, Outcome::Done, None).await? {
+                return Ok(false);
+            }
+            // The report that said that nothing is open any more has counted all that was.
+            deploy::all::sum_up(tx, *deploy).await?;
+            deploy::all::stop_counting(tx, *deploy).await?;
+            Ok(true)
+        }
     }
 }

@@ -197,7 +197,7 @@ mod tests {
     fn report(counter: i64, open: &[(i64, u32)]) -> BalancerReport {
         let open =
             open.iter().map(|(id, requests)| domain::wire::OpenRequests { id: InstanceId(*id), requests: *requests });
-        BalancerReport { seen: Some(seen(counter)), open: open.collect(), readings: vec![] }
+        BalancerReport { seen: Some(seen(counter)), open: open.collect(), readings: vec![], switches: vec![] }
     }
 
     const ONE: InstanceId = InstanceId(1);

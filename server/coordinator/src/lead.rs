@@ -130,15 +130,18 @@ async fn look(
         None => *server.insert(store::server::named(shared.db.pool(), &config.server_name).await?),
     };
     let rows = snapshot::read(&shared.db).await?;
-    let snapshot = {
+    let mut snapshot = {
         let known = shared.known();
         snapshot::fleet(rows, &known, clock::boottime(), config.subnet, config.apps_uid_base)
     };
-    let (fleet, incarnation) = (&snapshot.fleet, snapshot.incarnation);
+    let (fleet, incarnation) = (&mut snapshot.fleet, snapshot.incarnation);
     if let Some((seen, instances)) = publisher.routes(incarnation, plan::route(fleet)) {
-        // Before anybody can have taken it in.
-        shared.known().published(seen, instances);
+        // Before anybody can have taken it in; and what is decided now has to know of it.
+        let mut known = shared.known();
+        known.published(seen, instances);
+        fleet.instances.iter_mut().for_each(|i| i.held = known.held(i.id, clock::boottime()));
     }
+    let fleet = &*fleet;
     publisher.assignments(incarnation, fleet);
     publish(shared, publisher.published(server, lease.until));
     let actions = plan::plan(fleet, snapshot.now);

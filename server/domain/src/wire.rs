@@ -251,6 +251,12 @@ pub struct RouteApp {
     pub hostnames: Vec<Hostname>,
     pub state: RouteState,
     pub instances: Vec<RouteInstance>,
+    /// One of its instances has its turn to come, starts, or starts again: a request may wait for it.
+    #[serde(default)]
+    pub starting: bool,
+    /// Deploys that start, switch or drain: what is asked of the app meanwhile is counted for each.
+    #[serde(default)]
+    pub deploys: Vec<DeployId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -283,6 +289,29 @@ pub struct BalancerReport {
     /// Instances that left the table and still have requests open.
     pub open: Vec<OpenRequests>,
     pub readings: Vec<Reading>,
+    /// Of all `deploys` in the table.
+    #[serde(default)]
+    pub switches: Vec<SwitchCount>,
+}
+
+/// What a balancer counted of an app when it first heard of a deploy, and now. Both grow only within a
+/// life, so the least `from` and the greatest `to` of a life are exact, whatever came twice or late.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchCount {
+    pub deploy: DeployId,
+    pub app: AppId,
+    pub life: Life,
+    pub from: Counts,
+    pub to: Counts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub requests: u64,
+    /// Of these, answered by the balancer (502, 503, 504) because no instance did.
+    pub unanswered: u64,
+    /// Answered by an instance with 5xx, or broken off by it.
+    pub errors: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

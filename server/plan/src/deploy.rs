@@ -240,14 +240,22 @@ impl Plan<'_> {
             .fleet
             .living()
             .filter(|i| i.slot.app == deploy.app && i.slot.release == release && i.slot.process.is_web())
+            .filter(|i| i.state == InstanceState::Healthy)
             .collect();
-        let known = web.iter().all(|i| i.held.routed_by_all || i.state != InstanceState::Healthy);
+        let made = self.fleet.releases.get(&(deploy.app, release));
+        let wanted = made.and_then(|m| m.formation.iter().find(|(p, _)| p.is_web())).map_or(0, |(_, size)| size.count);
+        let all_here = web.len() >= usize::from(wanted);
+        let known = web.iter().all(|i| i.held.routed_by_all);
         let late = self.now.since(deploy.state_since) >= DRAIN_MAX;
-        if known {
+        if all_here && known {
             let act = Act::Live { deploy: deploy.id, detail: None };
             self.act(act, deploy, "finish", "the balancers route to it");
         } else if late {
-            let words = format!("a balancer did not confirm within {} s", DRAIN_MAX.as_secs());
+            let seconds = DRAIN_MAX.as_secs();
+            let words = match all_here {
+                true => format!("a balancer did not confirm within {seconds} s"),
+                false => format!("not all of its instances were healthy for {seconds} s"),
+            };
             let act = Act::Live { deploy: deploy.id, detail: Some(words.clone()) };
             self.act(act, deploy, "finish", words);
         }

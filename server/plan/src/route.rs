@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use domain::wire::{RouteApp, RouteInstance, RouteState, Target};
-use domain::{AppState, InstanceState, Wanted};
+use domain::{AppId, AppState, DeployState, InstanceState, ReleaseNumber, Step, Wanted};
 
 use crate::place::is_lost;
-use crate::{App, Fleet, Instance};
+use crate::{App, Deploy, Fleet, Instance, Slot};
 
 /// What `$PORT` says to a `web`.
 pub const WEB_PORT: u16 = 8000;
@@ -25,27 +25,66 @@ fn row(fleet: &Fleet, app: &App) -> Option<RouteApp> {
         (AppState::Running, None) => RouteState::Empty,
         (AppState::Running, Some(_)) => RouteState::Live,
     };
-    let mut instances = Vec::new();
-    if state == RouteState::Live {
-        let serving = |wanted: InstanceState| {
-            let is = move |i: &&Instance| {
+    let mut row = RouteApp {
+        app: app.id,
+        name: app.name.clone(),
+        hostnames: app.hostnames.clone(),
+        state,
+        instances: Vec::new(),
+        starting: false,
+        deploys: fleet.deploys.iter().filter(|d| d.app == app.id && is_counted(d)).map(|d| d.id).collect(),
+    };
+    row.deploys.sort();
+    if let (RouteState::Live, Some(serving)) = (state, app.serving) {
+        let of = |release: ReleaseNumber| {
+            move |i: &&Instance| {
                 i.slot.app == app.id
-                    && Some(i.slot.release) == app.serving
+                    && i.slot.release == release
                     && i.slot.process.is_web()
                     && i.wanted == Wanted::Run
-                    && i.state == wanted
                     && !is_lost(fleet, i.server)
-            };
-            fleet.living().filter(is).map(target).collect::<Vec<_>>()
+            }
         };
-        instances = serving(InstanceState::Healthy);
-        if instances.is_empty() {
-            // One that runs may answer; a page that says that nothing runs surely does not help.
-            instances = serving(InstanceState::Unhealthy);
+        let in_state = |release: ReleaseNumber, state: InstanceState| {
+            fleet.living().filter(of(release)).filter(move |i| i.state == state).map(target).collect::<Vec<_>>()
+        };
+        let switching = fleet.under_way(app.id).is_some_and(|d| d.state == DeployState::Switching);
+        let before = || fleet.living().map(|i| i.slot.release).filter(|r| *r < serving).max();
+        row.instances = in_state(serving, InstanceState::Healthy);
+        if row.instances.is_empty() && switching {
+            // What is being switched on has just failed: the one before is still here.
+            row.instances = before().map(|r| in_state(r, InstanceState::Healthy)).unwrap_or_default();
         }
-        instances.sort_by_key(|i| i.id);
+        if row.instances.is_empty() {
+            // One that runs may answer; a page that says that nothing runs surely does not help.
+            row.instances = in_state(serving, InstanceState::Unhealthy);
+        }
+        row.instances.sort_by_key(|i| i.id);
+        row.starting = fleet.living().filter(of(serving)).any(comes) || is_placed_next(fleet, app.id, serving);
     }
-    Some(RouteApp { app: app.id, name: app.name.clone(), hostnames: app.hostnames.clone(), state, instances })
+    Some(row)
+}
+
+fn is_counted(deploy: &Deploy) -> bool {
+    match deploy.state {
+        DeployState::Starting | DeployState::Switching => true,
+        _ => deploy.open_step(Step::Drain).is_some(),
+    }
+}
+
+/// Its runner has it in the queue, starts it, or starts it again.
+fn comes(instance: &Instance) -> bool {
+    matches!(instance.state, InstanceState::Placed | InstanceState::Starting | InstanceState::Crashed)
+}
+
+/// A `web` should run, nothing runs in its place, and nothing stood in its way yet.
+fn is_placed_next(fleet: &Fleet, app: AppId, release: ReleaseNumber) -> bool {
+    let web = |slot: &Slot| slot.app == app && slot.release == release && slot.process.is_web();
+    let made = fleet.releases.get(&(app, release));
+    let wanted = made.and_then(|m| m.formation.iter().find(|(p, _)| p.is_web())).map_or(0, |(_, size)| size.count);
+    wanted > 0
+        && !fleet.living().any(|i| web(&i.slot) && i.wanted == Wanted::Run && !i.state.is_gone())
+        && !fleet.failures.iter().any(|f| web(&f.slot))
 }
 
 fn target(instance: &Instance) -> RouteInstance {

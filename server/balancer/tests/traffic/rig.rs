@@ -20,9 +20,9 @@ use axum::{Json, Router};
 use balancer::Config;
 use domain::wire::{
     Ask, BalancerReport, Committed, CommittedReading, Revision, RouteApp, RouteInstance, RouteState, Routes, Seen,
-    Target,
+    SwitchCount, Target,
 };
-use domain::{AppId, InstanceId, Life, Reading, Secret};
+use domain::{AppId, DeployId, InstanceId, Life, Reading, Secret};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -522,6 +522,8 @@ impl Rig {
             hostnames: vec![format!("{name}.localhost").parse().unwrap()],
             state,
             instances: Vec::new(),
+            starting: false,
+            deploys: Vec::new(),
         });
         self.set(name, instances);
     }
@@ -534,6 +536,13 @@ impl Rig {
         app.instances = (instances.iter().zip(first..))
             .map(|(app, id)| RouteInstance { id: InstanceId(id), target: Target::Direct { address: app.address } })
             .collect();
+    }
+
+    /// Whether one more instance is on its way, and which deploys are.
+    pub fn foretell(&mut self, name: &str, starting: bool, deploys: &[i64]) {
+        let app = self.apps.iter_mut().find(|app| app.name.as_str() == name).unwrap();
+        app.starting = starting;
+        app.deploys = deploys.iter().map(|id| DeployId(*id)).collect();
     }
 
     pub fn instances(&self, name: &str) -> Vec<InstanceId> {
@@ -579,6 +588,10 @@ impl Rig {
         self.heard().report.iter().flat_map(|r| &r.open).map(|o| (o.id, o.requests)).collect()
     }
 
+    pub fn switches(&self) -> Vec<SwitchCount> {
+        self.heard().report.as_ref().map(|report| report.switches.clone()).unwrap_or_default()
+    }
+
     pub fn owed(&self) -> Vec<Reading> {
         self.heard().report.as_ref().map(|report| report.readings.clone()).unwrap_or_default()
     }
@@ -612,6 +625,14 @@ impl Rig {
         let word = |cell: &[u8], n: usize| u64::from_le_bytes(cell[n * 8..n * 8 + 8].try_into().unwrap());
         let id = self.id(name).0 as u64;
         file[4096..].chunks(64).find(|cell| word(cell, 0) == id).map_or(0, |cell| word(cell, 2))
+    }
+
+    /// Those that the app answered with 5xx, or broke off.
+    pub fn errors(&self, name: &str) -> u64 {
+        let file = std::fs::read(Path::join(self.dir.path(), "meters")).unwrap();
+        let word = |cell: &[u8], n: usize| u64::from_le_bytes(cell[n * 8..n * 8 + 8].try_into().unwrap());
+        let id = self.id(name).0 as u64;
+        file[4096..].chunks(64).find(|cell| word(cell, 0) == id).map_or(0, |cell| word(cell, 5))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::lab::{Balancer, Lab, Runner, commit, manifest, until};
-use domain::wire::{OpenRequests, RouteState};
-use domain::{DeployState, InstanceState, Outcome, Reason, ReleaseNumber, Step, Wanted};
+use commands::TrafficView;
+use domain::wire::{Counts, OpenRequests, RouteState, SwitchCount};
+use domain::{DeployId, DeployState, InstanceState, Outcome, Reason, ReleaseNumber, Step, Wanted};
 
 async fn live(lab: &Lab, app: &domain::AppName, number: i64) -> commands::DeployView {
     until(&format!("deploy {number} live"), async || {
@@ -55,6 +56,19 @@ async fn a_push_is_built_started_switched_on_and_the_release_before_is_drained()
     let wanted =
         runner.lock().assignments.as_ref().unwrap().instances.iter().find(|i| i.id == first[0]).map(|i| i.wanted);
     assert_ne!(wanted, Some(Wanted::Stop));
+    // What failed meanwhile, told twice, out of order, of two lives, and of a deploy that is none of the app's.
+    let deploy = lab.deploy(&shop, 2).await.id;
+    let counted = |life: &str, deploy: DeployId, from: [u64; 3], to: [u64; 3]| {
+        let counts = |[requests, unanswered, errors]: [u64; 3]| Counts { requests, unanswered, errors };
+        SwitchCount { deploy, app, life: life.parse().unwrap(), from: counts(from), to: counts(to) }
+    };
+    let (early, late) =
+        (counted("a", deploy, [100, 5, 1], [120, 5, 1]), counted("a", deploy, [110, 5, 1], [150, 6, 3]));
+    let other = counted("b", deploy, [7, 0, 0], [17, 0, 0]);
+    let strange = counted("a", lab.deploy(&shop, 1).await.id, [0, 0, 0], [9, 9, 9]);
+    balancer.count(vec![early.clone(), strange]).await;
+    balancer.count(vec![late.clone(), other]).await;
+    balancer.count(vec![early]).await;
     balancer.lock().open.clear();
     let steps = until("all steps ended", async || {
         lab.move_branches().await;
@@ -66,6 +80,11 @@ async fn a_push_is_built_started_switched_on_and_the_release_before_is_drained()
         steps.iter().map(|s| (s.step, s.outcome)).collect::<Vec<_>>(),
         [Step::Build, Step::Start, Step::Switch, Step::Branch, Step::Drain].map(|s| (s, Some(Outcome::Done)))
     );
+    // The last word was said: what comes now is no part of it.
+    balancer.count(vec![counted("a", deploy, [100, 5, 1], [999, 9, 9])]).await;
+    let traffic = TrafficView { requests: 60, unanswered: 1, errors: 2 };
+    assert_eq!(lab.deploy(&shop, 2).await.row.traffic, Some(traffic));
+    assert_eq!(lab.deploy(&shop, 1).await.row.traffic, None);
     let app_view = lab.view(&shop).await;
     assert_eq!(app_view.instances.iter().map(|i| i.id).collect::<Vec<_>>(), second);
     assert_eq!(app_view.summary, "v2 serves");

@@ -11,7 +11,7 @@ use commands::{Actor, Commands, Door, NewPush, SignUp, Urls};
 use coordinator::{Config, CoordinatorError};
 use domain::wire::{
     Ask, Assignments, BalancerReport, BuildReport, BuildState, Committed, InstanceReport, Manifest, OpenRequests,
-    Routes, RunnerReport,
+    Routes, RunnerReport, SwitchCount,
 };
 use domain::{AppId, AppName, CommitId, InstanceId, InstanceState, Reading, Reason, Secret, Wanted};
 use link::{Caller, Client, LinkError, Role};
@@ -309,6 +309,9 @@ pub struct Table {
     pub open: Vec<OpenRequests>,
     pub readings: Vec<Reading>,
     pub committed: Committed,
+    pub switches: Vec<SwitchCount>,
+    /// How many reports were taken.
+    pub reports: u64,
     /// New tables are not taken.
     pub stuck: bool,
 }
@@ -358,10 +361,13 @@ impl Balancer {
                             seen: table.routes.as_ref().map(|r| r.seen.clone()),
                             open: table.open.clone(),
                             readings: table.readings.clone(),
+                            switches: table.switches.clone(),
                         }
                     };
                     if let Ok(Some(committed)) = reporting.post::<Committed>("/v1/counts", &report, CALL).await {
-                        table.lock().unwrap().committed = committed;
+                        let mut table = table.lock().unwrap();
+                        table.committed = committed;
+                        table.reports += 1;
                     }
                     tokio::time::sleep(Duration::from_millis(30)).await;
                 }
@@ -373,6 +379,17 @@ impl Balancer {
 
     pub fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap()
+    }
+
+    /// Reports these counts, and nothing else of the kind; until the coordinator has taken them.
+    pub async fn count(&self, switches: Vec<SwitchCount>) {
+        let before = {
+            let mut table = self.lock();
+            table.switches = switches;
+            table.reports
+        };
+        // The next one may have been on its way.
+        until("the counts to be reported", async || (self.lock().reports >= before + 2).then_some(())).await;
     }
 
     /// The instances that `app` is routed to.

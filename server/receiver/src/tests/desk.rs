@@ -181,6 +181,7 @@ impl Desk for TestDesk {
                 created: now,
                 ended: deploy.state.is_final().then_some(now),
                 steps: if deploy.state == DeployState::Live { vec![branch] } else { Vec::new() },
+                traffic: None,
             },
             serving: None,
         })
