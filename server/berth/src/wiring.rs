@@ -321,7 +321,14 @@ fn logs(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     let dir = world.data.join("logs");
     directory(&dir, 0o700, user.uid, user.gid)?;
     let callers = [Role::Runner, Role::Web, Role::Receiver, Role::Control].map(|role| world.caller(role)).into();
-    let config = logs::Config { dir, callers, bytes_max_per_app: 64 << 20, days_max: 14, segment_bytes: 4 << 20 };
+    let config = logs::Config {
+        dir,
+        callers,
+        bytes_max_per_app: 64 << 20,
+        days_max: 14,
+        segment_bytes: 4 << 20,
+        disk_reserve_bytes: world.settings.disk_reserve(),
+    };
     spec("logs", user, &config, vec![listeners.logs.clone()])
 }
 
@@ -334,6 +341,7 @@ fn runner(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
         coordinator_token: world.secrets.runner.token.clone(),
         logs_token: world.secrets.runner.token.clone(),
         build_env: build_env(),
+        disk_reserve_bytes: world.settings.disk_reserve(),
         git: runner::GitConfig {
             receiver_uid: world.slice.uid(User::Receiver),
             receiver_token: world.secrets.receiver.token.clone(),
@@ -383,6 +391,7 @@ pub fn runner_of(n: u32, data: &Path) -> runner::Config {
         logs: run.join("logs.sock"),
         logs_token: Secret::new(String::new()),
         log_rate: runner::LogRate::default(),
+        disk_reserve_bytes: None,
         tools_dir: data.join("tools"),
         build_env: BTreeMap::new(),
         git: git_of(n, data),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::{AppId, ImageHash};
 use objects::{Listed, ObjectsError};
 use plan::Room;
-use plan::collect::{self, GRACE, Gone, Named, Object, Past};
+use plan::collect::{self, GRACE, Gone, Named, Object, Past, UNNAMED_GRACE};
 use store::{StoreError, disk, leader};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -74,9 +74,19 @@ async fn look(
         forgot |= forget_lost(shared, epoch).await?;
     }
     *epoch_checked = epoch;
+    let truth_age = truth.now.since(truth.since);
+    let disks = shared.known().disks();
+    for (server, held) in disks {
+        let ids: Vec<i64> = held.iter().map(|h| h.app.0).collect();
+        let gone = disk::all::gone(shared.db.pool(), &ids, truth_age >= UNNAMED_GRACE);
+        let gone = timeout(CALL_TIMEOUT, gone).await??;
+        if shared.known().set_apps_gone(server, gone) {
+            shared.wake.notify_one();
+        }
+    }
     let now = clock::boottime();
     if forgot || now >= *list_at {
-        images(shared, epoch, truth.now.since(truth.since)).await?;
+        images(shared, epoch, truth_age).await?;
         shared.objects.sweep().await;
         *list_at = now + if room == Room::Plenty { LIST_EVERY } else { LIST_EVERY_TIGHT };
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use domain::wire::{BalancerReport, Revision, RunnerReport, Seen};
-use domain::{InstanceId, ServerId};
+use domain::wire::{AppDisk, BalancerReport, DiskReport, Revision, RunnerReport, Seen, Space};
+use domain::{AppId, InstanceId, ServerId};
 use plan::{Held, Presence};
 
 /// A balancer that is silent for so long is not waited for.
@@ -30,6 +30,8 @@ struct Heard {
     row: Option<(ServerFacts, Duration)>,
     /// What the rows of its instances say, so that the same report is not written again.
     instances: HashMap<InstanceId, domain::wire::InstanceReport>,
+    disk: Option<DiskReport>,
+    apps_gone: Vec<AppId>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,8 +74,13 @@ impl Known {
     }
 
     fn heard(&mut self, server: ServerId, now: Duration) -> &mut Heard {
-        let heard =
-            self.servers.entry(server).or_insert_with(|| Heard { at: now, row: None, instances: HashMap::new() });
+        let heard = self.servers.entry(server).or_insert_with(|| Heard {
+            at: now,
+            row: None,
+            instances: HashMap::new(),
+            disk: None,
+            apps_gone: Vec::new(),
+        });
         heard.at = now;
         heard
     }
@@ -106,6 +113,30 @@ impl Known {
             _ => Some((ServerFacts::of(report), now)),
         };
         heard.instances = report.instances.iter().map(|i| (i.id, i.clone())).collect();
+    }
+
+    pub fn heard_disk(&mut self, server: ServerId, disk: Option<&DiskReport>, now: Duration) {
+        self.heard(server, now).disk = disk.cloned();
+    }
+
+    pub fn space(&self, server: ServerId) -> Option<Space> {
+        self.servers.get(&server)?.disk.as_ref().map(|disk| disk.space)
+    }
+
+    pub fn apps_gone(&self, server: ServerId) -> Vec<AppId> {
+        self.servers.get(&server).map(|heard| heard.apps_gone.clone()).unwrap_or_default()
+    }
+
+    /// What each server has of apps.
+    pub fn disks(&self) -> Vec<(ServerId, Vec<AppDisk>)> {
+        let apps = |heard: &Heard| heard.disk.as_ref().map(|disk| disk.apps.clone()).unwrap_or_default();
+        self.servers.iter().map(|(server, heard)| (*server, apps(heard))).collect()
+    }
+
+    /// Of these, nothing is wanted on the server any more. True if that is news.
+    pub fn set_apps_gone(&mut self, server: ServerId, apps: Vec<AppId>) -> bool {
+        let Some(heard) = self.servers.get_mut(&server) else { return false };
+        std::mem::replace(&mut heard.apps_gone, apps) != heard.apps_gone
     }
 
     pub fn cores(&self, server: ServerId) -> Option<u32> {

@@ -59,16 +59,17 @@ impl Publisher {
     pub fn assignments(&mut self, incarnation: i64, fleet: &Fleet) -> bool {
         let mut news = false;
         for server in &fleet.servers {
-            let Assigned { instances, builds, images_kept } = plan::assign(fleet, server.id);
+            let Assigned { instances, builds, images_kept, apps_gone } = plan::assign(fleet, server.id);
             let same = self.assignments.get(&server.id).is_some_and(|known| {
                 known.instances == instances
                     && known.builds == builds
                     && known.images_kept == images_kept
+                    && known.apps_gone == apps_gone
                     && known.seen.incarnation == incarnation
             });
             if !same {
                 let seen = self.next(incarnation);
-                let whole = Assignments { server: server.id, seen, instances, builds, images_kept };
+                let whole = Assignments { server: server.id, seen, instances, builds, images_kept, apps_gone };
                 self.assignments.insert(server.id, Arc::new(whole));
                 news = true;
             }

@@ -21,6 +21,7 @@ pub async fn take(
     let facts = ServerFacts::of(report);
     let (server_is_news, news) = {
         let mut known = shared.known();
+        known.heard_disk(server, report.disk.as_ref(), clock_now);
         (known.server_is_news(server, &facts, clock_now), known.news(server, report, clock_now))
     };
     let builds: Vec<&BuildReport> = report.builds.iter().filter(|b| b.state != BuildState::Running).collect();
@@ -31,6 +32,9 @@ pub async fn take(
             let cores = i32::try_from(report.cores).unwrap_or(i32::MAX);
             let memory_bytes = i64::try_from(report.memory_bytes).unwrap_or(i64::MAX);
             server::saw(&mut **tx, server, &report.boot_id, cores, memory_bytes).await?;
+            if let Some(disk) = &report.disk {
+                server::saw_disk(&mut **tx, server, &disk.space).await?;
+            }
         }
         for InstanceReport { id, state, reason, restarts } in &news {
             let restarts = i32::try_from(*restarts).unwrap_or(i32::MAX);

@@ -81,6 +81,8 @@ fn server(row: store::server::Server, known: &Known, clock: Duration) -> Server 
         id: row.id,
         name: row.name,
         memory_bytes: u64::try_from(row.memory_bytes).unwrap_or(0),
+        space: known.space(row.id),
+        apps_gone: known.apps_gone(row.id),
     }
 }
 

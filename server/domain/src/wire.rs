@@ -61,6 +61,9 @@ pub struct Assignments {
     pub builds: Vec<BuildSpec>,
     /// Images that must not be collected on this server: running ones and rollback targets.
     pub images_kept: Vec<ImageHash>,
+    /// Apps of which this server has something, and of which nothing is wanted any more.
+    #[serde(default)]
+    pub apps_gone: Vec<AppId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,6 +205,23 @@ pub struct RunnerReport {
     pub builds: Vec<BuildReport>,
     /// All that is spooled and not acknowledged, at most 5,000 at a time.
     pub readings: Vec<Reading>,
+    #[serde(default)]
+    pub disk: Option<DiskReport>,
+}
+
+/// The disk of a server's data, and what is kept on it for apps besides what runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DiskReport {
+    pub space: Space,
+    pub apps: Vec<AppDisk>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppDisk {
+    pub app: AppId,
+    /// Of its build caches.
+    pub cache_bytes: u64,
+    pub has_repository: bool,
 }
 
 /// Room on the disk that a server's data lies on.

@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use domain::wire::{Lines, LogStream};
 use domain::{AppId, Time};
+use plan::Room;
 use tokio::sync::watch;
 
 use crate::durable::Dirty;
@@ -27,6 +29,8 @@ pub(crate) struct Archive {
     dir: PathBuf,
     kept: Kept,
     segment_bytes: u64,
+    /// The disk is nearly full: of each app only so much is kept.
+    is_short: AtomicBool,
     apps: Mutex<HashMap<AppId, Arc<Mutex<App>>>>,
     pub(crate) dirty: Dirty,
 }
@@ -56,8 +60,28 @@ impl Archive {
             kept: Kept { time: Duration::from_secs(u64::from(days_max.max(1)) * 86_400), bytes: bytes_max_per_app },
             // Eight or more, so that dropping the oldest never drops much.
             segment_bytes: segment_bytes.min(bytes_max_per_app / 8).max(4 << 10),
+            is_short: AtomicBool::new(false),
             apps: Mutex::default(),
             dirty: Dirty::new(dir),
+        }
+    }
+
+    /// What an app may have now.
+    fn bytes_max(&self) -> u64 {
+        self.kept.bytes / if self.is_short.load(Ordering::Relaxed) { 8 } else { 1 }
+    }
+
+    /// Where the disk is nearly full, the oldest lines of each app go: once, and from then on at each write.
+    pub(crate) fn disk_has(&self, room: Room, now: SystemTime) {
+        let is_short = room == Room::Short;
+        if self.is_short.swap(is_short, Ordering::Relaxed) != is_short {
+            tracing::warn!(
+                "the disk of the logs has {room:?} room; of each app {} MiB are kept",
+                self.bytes_max() >> 20
+            );
+            if is_short && let Err(error) = self.sweep(now) {
+                tracing::error!(error = %chain(&error), "could not drop old lines");
+            }
         }
     }
 
@@ -65,6 +89,17 @@ impl Archive {
     /// app are dropped.
     pub(crate) fn append(&self, lines: &Lines, now: SystemTime) -> Result<(), StoreError> {
         let id = app_of(lines.stream);
+        match self.append_once(id, lines, now) {
+            // The write was taken back. The oldest go, and it is tried once more.
+            Err(error) if error.is_disk_full() => {
+                self.retain(id, now, self.kept.bytes / 8)?;
+                self.append_once(id, lines, now)
+            }
+            done => done,
+        }
+    }
+
+    fn append_once(&self, id: AppId, lines: &Lines, now: SystemTime) -> Result<(), StoreError> {
         let full = self.with_app(id, |app| {
             if app.deleted {
                 return Ok(false);
@@ -75,7 +110,7 @@ impl Archive {
             let appended = stream.append(&lines.origin, &lines.lines, self.segment_bytes, now.into(), &self.dirty);
             let bytes = before + (stream.written() - written);
             app.bytes = Some(bytes);
-            appended.map(|()| bytes > self.kept.bytes)
+            appended.map(|()| bytes > self.bytes_max())
         })?;
         if full { self.retain_app(id, now) } else { Ok(()) }
     }
@@ -121,6 +156,10 @@ impl Archive {
     /// Drops what is too old, or the oldest where an app has too much. A reader of what is gone is
     /// told so in its place.
     pub(crate) fn retain_app(&self, id: AppId, now: SystemTime) -> Result<(), StoreError> {
+        self.retain(id, now, self.bytes_max())
+    }
+
+    fn retain(&self, id: AppId, now: SystemTime, bytes_max: u64) -> Result<(), StoreError> {
         self.with_app(id, |app| {
             if app.deleted {
                 return remove_all(&app.dir);
@@ -129,7 +168,7 @@ impl Archive {
             files.sort_by_key(|file| (file.modified, file.segment.map(|segment| segment.first)));
             let mut total: u64 = files.iter().map(|file| file.bytes).sum();
             // Somewhat below, so that a full app does not come here at every write.
-            let goal = if total > self.kept.bytes { self.kept.bytes / 10 * 9 } else { total };
+            let goal = if total > bytes_max { bytes_max / 10 * 9 } else { total };
             let (mut lines, mut bytes) = (0, 0);
             for file in &files {
                 let old = now.duration_since(file.modified).is_ok_and(|age| age > self.kept.time);

@@ -31,10 +31,11 @@ mod stream;
 mod tests;
 
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use domain::wire::Space;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub use self::error::LogsError;
 
 /// How often age is looked at. (Size is at every write.)
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// How often it is looked whether the disk is nearly full.
+const SPACE_EVERY: Duration = Duration::from_secs(5);
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +60,8 @@ pub struct Config {
     pub days_max: u32,
     /// When a new segment is begun; at most an eighth of `bytes_max_per_app` is used.
     pub segment_bytes: u64,
+    /// What stays free of the disk; `None`: by its size. Below, of each app only the latest lines are kept.
+    pub disk_reserve_bytes: Option<u64>,
 }
 
 /// Serves until `stop`.
@@ -72,6 +77,11 @@ pub async fn run(config: Config, listener: UnixListener, stop: CancellationToken
     tasks.spawn(async move { serving.await.map_err(LogsError::Serve) });
     let on = Arc::clone(&archive);
     tasks.spawn(every(durable::SYNC_EVERY, ending.clone(), move || on.dirty.flush()));
+    let (on, dir, reserve) = (Arc::clone(&archive), config.dir.clone(), config.disk_reserve_bytes);
+    tasks.spawn(every(SPACE_EVERY, ending.clone(), move || match space(&dir, reserve) {
+        Ok(space) => on.disk_has(plan::room(&space), SystemTime::now()),
+        Err(cause) => tracing::error!(error = %cause, "could not see how full the disk is"),
+    }));
     let on = Arc::clone(&archive);
     tasks.spawn(every(FORGET_EVERY, ending.clone(), move || on.forget(usize::MAX)));
     let on = Arc::clone(&archive);
@@ -94,6 +104,14 @@ pub async fn run(config: Config, listener: UnixListener, stop: CancellationToken
     }
     archive.dirty.flush();
     outcome
+}
+
+fn space(dir: &Path, reserve_bytes: Option<u64>) -> std::io::Result<Space> {
+    let found = nix::sys::statvfs::statvfs(dir)?;
+    let block = found.fragment_size();
+    let bytes = found.blocks().saturating_mul(block);
+    let free_bytes = found.blocks_available().saturating_mul(block);
+    Ok(Space { bytes, free_bytes, reserve_bytes: reserve_bytes.unwrap_or_else(|| plan::reserve(bytes)) })
 }
 
 /// Does `work` at once and after every pause, until `stop`.

@@ -149,7 +149,9 @@ impl Kept {
     fn dropped(self, lines: u64) -> String {
         let (days, mib) = (self.time.as_secs() / 86_400, self.bytes >> 20);
         let lines = if lines == 1 { "1 earlier line was".to_owned() } else { format!("{lines} earlier lines were") };
-        format!("{lines} dropped: an app's log is kept for {days} days and up to {mib} MiB")
+        format!(
+            "{lines} dropped: an app's log is kept for {days} days and up to {mib} MiB, less when the disk is nearly full"
+        )
     }
 }
 

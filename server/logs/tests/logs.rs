@@ -27,6 +27,7 @@ fn config(dir: &Path) -> Config {
         bytes_max_per_app: 8 << 20,
         days_max: 7,
         segment_bytes: 16 << 10,
+        disk_reserve_bytes: Some(0),
     }
 }
 

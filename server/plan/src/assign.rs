@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::wire::{BuildSpec, Health, InstanceSpec, Limits, Uids};
-use domain::{DeployState, ImageHash, ServerId, Step};
+use domain::{AppId, DeployState, ImageHash, ServerId, Step};
 
 use crate::deploy::{BUILD_CPU_MILLIS, BUILD_DISK_BYTES, BUILD_MEMORY_BYTES, START_TIMEOUT};
 use crate::place::DRAIN_MAX;
@@ -19,6 +19,7 @@ pub struct Assigned {
     pub instances: Vec<InstanceSpec>,
     pub builds: Vec<BuildSpec>,
     pub images_kept: Vec<ImageHash>,
+    pub apps_gone: Vec<AppId>,
 }
 
 pub fn assign(fleet: &Fleet, server: ServerId) -> Assigned {
@@ -30,7 +31,8 @@ pub fn assign(fleet: &Fleet, server: ServerId) -> Assigned {
         fleet.deploys.iter().filter(here).filter_map(|d| build(fleet, d, server)).collect();
     builds.sort_by_key(|b| b.deploy);
     let images: BTreeSet<ImageHash> = fleet.releases.values().map(|r| r.image.clone()).collect();
-    Assigned { instances, builds, images_kept: images.into_iter().collect() }
+    let apps_gone = fleet.server(server).map(|s| s.apps_gone.clone()).unwrap_or_default();
+    Assigned { instances, builds, images_kept: images.into_iter().collect(), apps_gone }
 }
 
 fn instance(fleet: &Fleet, instance: &Instance) -> Option<InstanceSpec> {

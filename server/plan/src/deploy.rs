@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::wire::Manifest;
 use domain::{AppId, AppState, Cause, DeployState, InstanceState, ProcessName, Reason, ServerId, Step, Time};
 
-use crate::place::{free_memory, is_lost, takes_new};
+use crate::place::{free_memory, full, has_room, is_lost, takes_new};
 use crate::{Act, Action, DRAIN_MAX, Deploy, Fleet, Instance, Refused, Size};
 
 /// How long a build may take when its customer's limit says nothing else.
@@ -125,6 +125,9 @@ impl Plan<'_> {
             return;
         }
         let Some(server) = self.builder() else {
+            if let Some(full) = full(fleet) {
+                return self.fail(deploy, Reason::new(full).hint(crate::SPACE_HINT));
+            }
             let fits = |s: &&crate::Server| s.memory_bytes >= BUILD_MEMORY_BYTES;
             let here: Vec<_> = fleet.servers.iter().filter(|s| takes_new(s)).collect();
             if !here.is_empty() && !here.iter().any(fits) {
@@ -165,7 +168,9 @@ impl Plan<'_> {
         self.fleet
             .servers
             .iter()
-            .filter(|s| takes_new(s) && busy(s.id) < BUILDS_PER_SERVER && free(s.id) >= BUILD_MEMORY_BYTES)
+            .filter(|s| {
+                takes_new(s) && has_room(s) && busy(s.id) < BUILDS_PER_SERVER && free(s.id) >= BUILD_MEMORY_BYTES
+            })
             .min_by_key(|s| (busy(s.id), std::cmp::Reverse(free(s.id)), s.id))
             .map(|s| s.id)
     }
@@ -214,7 +219,8 @@ impl Plan<'_> {
             );
         }
         if let Some(refused) = self.refused.iter().find(|r| mine(&r.slot)) {
-            return self.fail(deploy, Reason::new(refused.reason.clone()).hint("stop something, or ask the operator"));
+            let hint = full(fleet).map_or("stop something, or ask the operator", |_| crate::SPACE_HINT);
+            return self.fail(deploy, Reason::new(refused.reason.clone()).hint(hint));
         }
         let Some(made) = fleet.releases.get(&(app.id, release)) else { return };
         let wanted: usize = made.formation.values().map(|size| usize::from(size.count)).sum();

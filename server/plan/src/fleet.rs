@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use domain::wire::Manifest;
+use domain::wire::{Manifest, Space};
 use domain::{
     AppId, AppName, AppState, Cause, CommitId, CustomerId, DeployId, DeployState, Hostname, ImageHash, InstanceId,
     InstanceState, ProcessName, Reason, ReleaseNumber, ServerId, SourceHash, Step, Time, Wanted,
@@ -38,6 +38,10 @@ pub struct Server {
     pub presence: Presence,
     /// What apps may use.
     pub memory_bytes: u64,
+    /// Of its data's disk; `None`: it has not said.
+    pub space: Option<Space>,
+    /// It has something of these apps, and nothing of them is wanted any more.
+    pub apps_gone: Vec<AppId>,
 }
 
 /// How long ago a server reported, by the coordinator's own monotonic clock.

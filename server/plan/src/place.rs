@@ -7,7 +7,7 @@ use domain::wire::Uids;
 use domain::{AppState, DeployState, InstanceId, InstanceState, ServerId, Time, Wanted};
 
 use crate::deploy::BUILD_MEMORY_BYTES;
-use crate::{Act, Action, App, Fleet, Instance, Presence, Server, Slot};
+use crate::{Act, Action, App, Fleet, Instance, Presence, Room, Server, Slot, refuses, room};
 
 /// A server that is silent for so long is lost.
 pub const SERVER_LEASE: Duration = Duration::from_secs(30);
@@ -110,6 +110,22 @@ pub(crate) fn takes_new(server: &Server) -> bool {
     server.memory_bytes > 0 && matches!(server.presence, Presence::Heard(ago) if ago < SERVER_LEASE)
 }
 
+/// There is room on its disk for what it does not have yet.
+pub(crate) fn has_room(server: &Server) -> bool {
+    server.space.as_ref().is_none_or(|space| room(space) != Room::Short)
+}
+
+/// Where the disks of all servers that answer are full: in whose words.
+pub(crate) fn full(fleet: &Fleet) -> Option<String> {
+    let mut here = fleet.servers.iter().filter(|s| takes_new(s));
+    let first = here.next()?;
+    if has_room(first) || here.any(has_room) {
+        return None;
+    }
+    let why = first.space.as_ref().and_then(refuses)?;
+    Some(why.replacen("the server", &format!("server {}", first.name), 1))
+}
+
 struct Plan<'a> {
     fleet: &'a Fleet,
     now: Time,
@@ -136,9 +152,15 @@ impl Plan<'_> {
             self.refused.push(Refused { slot: slot.clone(), reason: "the range of users is used up".to_owned() });
             return;
         }
-        let Some(server) = self.choose(slot, memory_bytes) else {
+        // What serves has its image here, and takes no room to start again.
+        let serving = fleet.app(slot.app).is_some_and(|a| a.serving == Some(slot.release));
+        let chosen = self.choose(slot, memory_bytes, has_room);
+        let chosen = chosen.or_else(|| if serving { self.choose(slot, memory_bytes, |_| true) } else { None });
+        let Some(server) = chosen else {
             let mib = memory_bytes >> 20;
-            let reason = if fleet.servers.iter().any(takes_new) {
+            let reason = if let Some(full) = full(fleet) {
+                full
+            } else if fleet.servers.iter().any(takes_new) {
                 format!("no server has {mib} MiB of memory left for {}", fleet.slot_name(slot))
             } else {
                 "no server answers".to_owned()
@@ -149,7 +171,6 @@ impl Plan<'_> {
         if let Some(left) = self.free.get_mut(&server) {
             *left = left.saturating_sub(memory_bytes);
         }
-        let serving = fleet.app(slot.app).is_some_and(|a| a.serving == Some(slot.release));
         let reason = match lost.first() {
             Some(lost) => format!("{} is silent", fleet.server_name(lost.server)),
             None if serving => format!("release {} should run it and nothing does", slot.release),
@@ -160,7 +181,7 @@ impl Plan<'_> {
     }
 
     /// Where the fewest of the same process type run, then where most memory is left.
-    fn choose(&self, slot: &Slot, memory_bytes: u64) -> Option<ServerId> {
+    fn choose(&self, slot: &Slot, memory_bytes: u64, may: impl Fn(&Server) -> bool) -> Option<ServerId> {
         let alike = |server: ServerId| {
             let same = |s: &Slot| s.app == slot.app && s.process == slot.process && s.release == slot.release;
             let there = self.fleet.living().filter(|i| i.server == server && same(&i.slot)).count();
@@ -174,7 +195,7 @@ impl Plan<'_> {
         self.fleet
             .servers
             .iter()
-            .filter(|s| takes_new(s) && free(s.id) >= memory_bytes)
+            .filter(|s| takes_new(s) && may(s) && free(s.id) >= memory_bytes)
             .min_by_key(|s| (alike(s.id), std::cmp::Reverse(free(s.id)), s.id))
             .map(|s| s.id)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use domain::wire::{Manifest, RouteState};
+use domain::wire::{Manifest, RouteState, Space};
 use domain::{
     AppId, AppState, Cause, CommitId, CustomerId, DeployId, DeployState, InstanceId, InstanceState, ProcessName,
     Reason, ReleaseNumber, ServerId, Step, Time, Wanted,
@@ -50,6 +50,8 @@ fn world(servers_mib: &[u64]) -> World {
         name: format!("s{}", n + 1),
         presence: Presence::Heard(Duration::ZERO),
         memory_bytes: mib * MIB,
+        space: None,
+        apps_gone: vec![],
     };
     let fleet = Fleet {
         servers: servers_mib.iter().enumerate().map(server).collect(),

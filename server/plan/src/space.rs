@@ -28,11 +28,11 @@ pub fn room(space: &Space) -> Room {
     }
 }
 
-/// Why nothing new is taken in, if that is so: "server main has 300 MiB of disk free, and 1024 MiB must stay free".
-pub fn refuses(server: &str, space: &Space) -> Option<String> {
+/// Why nothing new is taken in, if that is so: "the server has 300 MiB of disk free, and 1024 MiB must stay free".
+pub fn refuses(space: &Space) -> Option<String> {
     (room(space) == Room::Short).then(|| {
         let (free, reserve) = (space.free_bytes >> 20, space.reserve_bytes >> 20);
-        format!("server {server} has {free} MiB of disk free, and {reserve} MiB must stay free")
+        format!("the server has {free} MiB of disk free, and {reserve} MiB must stay free")
     })
 }
 
@@ -53,8 +53,8 @@ mod tests {
         assert_eq!(room(&space(50 * GIB)), Room::Plenty);
         assert_eq!(room(&space(9 * GIB)), Room::Tight);
         assert_eq!(room(&space(4 * GIB)), Room::Short);
-        assert_eq!(refuses("main", &space(9 * GIB)), None);
-        let said = refuses("main", &space(300 << 20)).unwrap_or_default();
-        assert_eq!(said, "server main has 300 MiB of disk free, and 5120 MiB must stay free");
+        assert_eq!(refuses(&space(9 * GIB)), None);
+        let said = refuses(&space(300 << 20)).unwrap_or_default();
+        assert_eq!(said, "the server has 300 MiB of disk free, and 5120 MiB must stay free");
     }
 }

@@ -122,6 +122,14 @@ impl<D: Desk> Session<D> {
             Kind::NotFound => Words::failed(words::no_such_app(app.as_str(), urls)),
             _ => Words::failed(words::error(&error.message, error.hint.as_deref())),
         })?;
+        if verb == GitVerb::ReceivePack {
+            let space = door.objects.space().await;
+            if let Some(why) = space.ok().and_then(|space| plan::refuses(&space)) {
+                tracing::warn!(app.name = %app, "a push was refused: {why}");
+                let text = format!("pushes are refused for now: {why}");
+                return Err(Words::failed(words::error(&text, Some(plan::SPACE_HINT))));
+            }
+        }
         let permit = Arc::clone(&door.git_sessions).try_acquire_owned().map_err(|_| {
             Words::failed(words::error("too many pushes and fetches are under way", Some("try again in a minute")))
         })?;

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use domain::wire::{Ask, Assignments, BuildReport, BuildSpec, Committed, InstanceSpec, RunnerReport, Seen};
+use domain::wire::{Ask, Assignments, BuildReport, BuildSpec, Committed, DiskReport, InstanceSpec, RunnerReport, Seen};
 use domain::{InstanceId, Life, Time, Wanted};
 use link::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::disk::Needed;
 use crate::instance::{Found, Instance, Kept, Seat, Server, id_of, lines_of, unit_of};
 use crate::sandbox::write_secret;
 
@@ -28,12 +29,17 @@ const REPORT_GATHER: Duration = Duration::from_millis(20);
 const METER_EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-const COLLECT_EVERY: Duration = Duration::from_secs(600);
 
 /// The part of the runner that builds: it is told the list, and asked for its reports.
 pub struct Builds {
     pub wanted: watch::Sender<Vec<BuildSpec>>,
     pub reports: watch::Receiver<Vec<BuildReport>>,
+}
+
+/// The part that keeps room on the disk: it is told what is needed, and asked for its report.
+pub struct Stores {
+    pub needed: watch::Sender<Option<Needed>>,
+    pub reports: watch::Receiver<DiskReport>,
 }
 
 pub struct Converge {
@@ -46,7 +52,7 @@ pub struct Converge {
     seen: Option<Seen>,
     seen_path: PathBuf,
     has_assignments: bool,
-    images_kept: Vec<domain::ImageHash>,
+    stores: Stores,
     stop: CancellationToken,
 }
 
@@ -55,6 +61,7 @@ impl Converge {
         server: Arc<Server>,
         coordinator: Client,
         builds: Builds,
+        stores: Stores,
         seen_path: PathBuf,
         stop: CancellationToken,
     ) -> Self {
@@ -69,7 +76,7 @@ impl Converge {
             seen,
             seen_path,
             has_assignments: false,
-            images_kept: vec![],
+            stores,
             stop,
         }
     }
@@ -158,7 +165,6 @@ impl Converge {
         tokio::pin!(asking);
         let mut meters = tokio::time::interval(METER_EVERY);
         meters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut collecting = tokio::time::interval(COLLECT_EVERY);
         let mut report_at = tokio::time::Instant::now();
         let mut reporting: JoinSet<(RunnerReport, Result<Option<Committed>, link::LinkError>)> = JoinSet::new();
         let mut builds_changed = self.builds.reports.clone();
@@ -178,7 +184,6 @@ impl Converge {
                 () = server.changed.notified() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
                 Ok(()) = builds_changed.changed() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
                 _ = meters.tick() => self.read_meters(),
-                _ = collecting.tick(), if self.has_assignments => self.collect().await,
                 Some(joined) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.joined(joined),
                 Some(sent) = reporting.join_next(), if !reporting.is_empty() => {
                     match sent {
@@ -235,7 +240,8 @@ impl Converge {
             self.sweep().await;
             self.server.assigned.send_replace(true);
         }
-        self.images_kept = told.images_kept;
+        let needed = Needed { images: told.images_kept, apps_gone: told.apps_gone };
+        self.stores.needed.send_if_modified(|was| was.replace(needed.clone()).as_ref() != Some(&needed));
         self.builds.wanted.send_if_modified(|was| {
             let is_new = *was != told.builds;
             *was = told.builds;
@@ -289,12 +295,6 @@ impl Converge {
         }
     }
 
-    async fn collect(&self) {
-        if let Err(e) = self.server.images.collect(&self.images_kept, SystemTime::now()).await {
-            tracing::error!("could not collect images: {e}");
-        }
-    }
-
     fn report(&self) -> RunnerReport {
         RunnerReport {
             boot_id: self.server.meters.boot_id().to_owned(),
@@ -304,6 +304,7 @@ impl Converge {
             instances: self.seats.values().map(|s| s.report()).collect(),
             builds: self.builds.reports.borrow().clone(),
             readings: self.server.meters.pending(),
+            disk: Some(self.stores.reports.borrow().clone()).filter(|disk| disk.space.bytes > 0),
         }
     }
 

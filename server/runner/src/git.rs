@@ -24,7 +24,7 @@ use domain::{AppId, Reason, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, RwLock, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +108,8 @@ struct Inner {
     next: AtomicU64,
     /// One at a time makes the repository of an app.
     making: Mutex<HashMap<AppId, Arc<Mutex<()>>>>,
+    /// Git runs on a repository while it is held for reading; alone is who holds it for writing.
+    used: Mutex<HashMap<AppId, Arc<RwLock<()>>>>,
     places: Semaphore,
 }
 
@@ -121,7 +123,37 @@ impl Git {
             clear(&slice, &unit).await;
         }
         let (next, making, places) = (AtomicU64::new(0), Mutex::default(), Semaphore::new(AT_ONCE));
-        Ok(Self { inner: Arc::new(Inner { slice, config, ours, next, making, places }) })
+        let used = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { slice, config, ours, next, making, used, places }) })
+    }
+
+    async fn used(&self, app: AppId) -> Arc<RwLock<()>> {
+        let mut all = self.inner.used.lock().await;
+        all.retain(|_, one| Arc::strong_count(one) > 1);
+        Arc::clone(all.entry(app).or_default())
+    }
+
+    /// The apps that have a repository here.
+    pub(crate) fn repositories(&self) -> Vec<AppId> {
+        let entries = std::fs::read_dir(&self.inner.config.repos_dir).into_iter().flatten().flatten();
+        // `7.new` too: what was left of one.
+        let app = |name: &str| name.split('.').next().and_then(|id| id.parse().ok()).map(AppId);
+        entries.filter_map(|entry| app(entry.file_name().to_str()?)).collect()
+    }
+
+    /// Removes the repository of an app that is gone, unless git is at work on it: then the next look does.
+    pub(crate) async fn remove(&self, app: AppId) -> Result<(), GitError> {
+        let used = self.used(app).await;
+        let Ok(_alone) = used.try_write() else { return Ok(()) };
+        let removed = |cause| GitError::Repository { app, doing: "removing it", cause };
+        for name in [app.to_string(), format!("{app}.new")] {
+            let path = self.inner.config.repos_dir.join(name);
+            if std::fs::symlink_metadata(&path).is_ok() {
+                repository::remove(&path).await.map_err(removed)?;
+                tracing::info!(app.id = %app, "removed the repository of an app that is gone");
+            }
+        }
+        Ok(())
     }
 
     /// Answers the receiver until `stop`; every sandbox ends with the connection that asked for it.
@@ -196,6 +228,8 @@ impl Git {
         let Ok(_place) = inner.places.try_acquire() else {
             return Err(GitError::Refused { why: "too many pushes and fetches are under way, try again in a minute" });
         };
+        let used = self.used(ask.app).await;
+        let _in_use = used.read().await;
         let path = self.inner.config.repos_dir.join(ask.app.to_string());
         let failed = |doing| move |cause| GitError::Repository { app: ask.app, doing, cause };
         let restores = matches!(ask.verb, GitVerb::Restore { .. });

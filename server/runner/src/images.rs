@@ -13,10 +13,13 @@ use std::time::{Duration, SystemTime};
 use domain::ImageHash;
 use futures_util::StreamExt;
 use link::{Client, LinkError};
+use plan::Room;
+use plan::collect::{File, Gone, Use};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
+use crate::disk::Disk;
 use crate::mount::{self, Access};
 use crate::sandbox::make_dir;
 
@@ -35,6 +38,8 @@ pub enum ImageError {
         #[source]
         cause: LinkError,
     },
+    #[error("image {image} is not fetched: {why}")]
+    NoRoom { image: ImageHash, why: String },
     #[error("image {image} did not arrive: {why}")]
     Content { image: ImageHash, why: String },
     #[error("could not {doing} image {image}")]
@@ -57,6 +62,7 @@ struct Inner {
     /// The mounts, on tmpfs.
     mounts: PathBuf,
     client: Client,
+    disk: Disk,
     /// How many use each. Fetching and mounting happen under a lock of the image's own.
     used: Mutex<HashMap<ImageHash, Arc<Mutex<u32>>>>,
 }
@@ -69,7 +75,7 @@ pub struct Mounted {
 }
 
 impl Images {
-    pub fn new(data_dir: &Path, mounts: PathBuf, client: Client) -> io::Result<Self> {
+    pub fn new(data_dir: &Path, mounts: PathBuf, client: Client, disk: Disk) -> io::Result<Self> {
         let files = data_dir.join("images");
         make_dir(&files, 0o700)?;
         // What a power cut left half-written.
@@ -78,7 +84,7 @@ impl Images {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { inner: Arc::new(Inner { files, mounts, client, used: Mutex::new(HashMap::new()) }) })
+        Ok(Self { inner: Arc::new(Inner { files, mounts, client, disk, used: Mutex::new(HashMap::new()) }) })
     }
 
     async fn count(&self, image: &ImageHash) -> Arc<Mutex<u32>> {
@@ -117,20 +123,39 @@ impl Images {
             let failed = |cause| ImageError::Io { doing: "unmount", image: mounted.image.clone(), cause };
             mount::unmount(&mounted.path).map_err(failed)?;
             std::fs::remove_dir(&mounted.path).map_err(failed)?;
+            // From when on it is idle.
+            let file = std::fs::File::open(self.inner.files.join(mounted.image.as_str()));
+            if let Err(e) = file.and_then(|file| file.set_modified(SystemTime::now())) {
+                tracing::warn!(image = %mounted.image, "could not note when an image was last used: {e}");
+            }
         }
         Ok(())
     }
 
     async fn fetch(&self, image: &ImageHash, file: &Path) -> Result<(), ImageError> {
+        let failed = |cause| ImageError::Io { doing: "write", image: image.clone(), cause };
+        let part = file.with_extension("part");
+        if let Some(why) = self.inner.disk.refuses() {
+            return Err(ImageError::NoRoom { image: image.clone(), why });
+        }
+        let fetched = self.fetch_to(image, &part).await;
+        if fetched.is_err() {
+            // It may be why the disk is full.
+            let _ = std::fs::remove_file(&part);
+        }
+        fetched?;
+        std::fs::rename(&part, file).map_err(failed)
+    }
+
+    async fn fetch_to(&self, image: &ImageHash, part: &Path) -> Result<(), ImageError> {
         let content = |why: String| ImageError::Content { image: image.clone(), why };
         let failed = |cause| ImageError::Io { doing: "write", image: image.clone(), cause };
         let fetch = |cause| ImageError::Fetch { image: image.clone(), cause };
-        let part = file.with_extension("part");
         let path = format!("/v1/objects/images/{image}");
         let mut stream = self.inner.client.get_stream(&path, HEAD_TIMEOUT).await.map_err(fetch)?;
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
-        let mut out = tokio::fs::File::from_std(options.open(&part).map_err(failed)?);
+        let mut out = tokio::fs::File::from_std(options.open(part).map_err(failed)?);
         let mut hash = Sha256::new();
         let mut bytes: u64 = 0;
         loop {
@@ -149,26 +174,31 @@ impl Images {
         out.sync_all().await.map_err(failed)?;
         let got = ImageHash::from_digest(hash.finalize().into());
         if got != *image {
-            std::fs::remove_file(&part).map_err(failed)?;
             return Err(content(format!("what came has the hash {got}")));
         }
-        std::fs::rename(&part, file).map_err(failed)
+        Ok(())
     }
 
-    /// Removes files that neither an instance uses nor `kept` names.
-    pub async fn collect(&self, kept: &[ImageHash], now: SystemTime) -> io::Result<()> {
+    /// Removes files by rule; never one that an instance uses or `kept` names.
+    pub async fn collect(&self, kept: &[ImageHash], budget: u64, room: Room, now: SystemTime) -> io::Result<()> {
         let kept: HashSet<&ImageHash> = kept.iter().collect();
+        let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.inner.files)?.flatten() {
             let Ok(image) = entry.file_name().to_string_lossy().parse::<ImageHash>() else { continue };
-            let age = now.duration_since(entry.metadata()?.modified()?).unwrap_or_default();
-            if kept.contains(&image) || age < KEPT_AT_LEAST {
-                continue;
-            }
-            let count = self.count(&image).await;
+            let meta = entry.metadata()?;
+            // Set anew at each use's end.
+            let idle = now.duration_since(meta.modified()?).unwrap_or_default();
+            let is_mounted = mount::is_mounted(&self.inner.mounts.join(image.as_str()))?;
+            let use_ =
+                if kept.contains(&image) || is_mounted || idle < KEPT_AT_LEAST { Use::Now } else { Use::Perhaps };
+            files.push(File { what: image, bytes: meta.len(), idle, use_ });
+        }
+        for Gone { what, reason } in plan::collect::files(&files, budget, Duration::MAX, room) {
+            let count = self.count(&what).await;
             let count = count.lock().await;
-            if *count == 0 && !mount::is_mounted(&self.inner.mounts.join(image.as_str()))? {
-                std::fs::remove_file(entry.path())?;
-                tracing::info!(%image, "collected an image that nothing needs");
+            if *count == 0 && !mount::is_mounted(&self.inner.mounts.join(what.as_str()))? {
+                std::fs::remove_file(self.inner.files.join(what.as_str()))?;
+                tracing::info!(image = %what, "deleted an image from this server: {reason}");
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ mod build;
 mod bundle;
 mod cgroup;
 mod converge;
+mod disk;
 mod git;
 mod health;
 mod images;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::Secret;
+use domain::wire::DiskReport;
 use ipnet::Ipv4Net;
 use link::Client;
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::converge::{Builds, Converge};
+use self::converge::{Builds, Converge, Stores};
+use self::disk::{Disk, Keeper};
 use self::health::Probe;
 use self::images::Images;
 use self::instance::Server;
@@ -77,6 +80,9 @@ pub struct Config {
     pub logs: PathBuf,
     pub logs_token: Secret<String>,
     pub log_rate: LogRate,
+    /// What stays free of the disk that `data_dir` is on; `None`: by its size.
+    #[serde(default)]
+    pub disk_reserve_bytes: Option<u64>,
     /// Bound read-only at `/opt/berth`: `uv` for builds, `berth` for static apps.
     pub tools_dir: PathBuf,
     /// The operator's package settings (indexes, proxies, certificates), passed to builds.
@@ -127,7 +133,9 @@ pub async fn run(
     let slice = Slice::set_up(&config).await?;
     let coordinator = Client::new(&config.coordinator, config.coordinator_token.clone());
     let logs = Client::new(&config.logs, config.logs_token.clone());
-    let images = Images::new(&config.data_dir, slice.images_dir(), coordinator.clone()).map_err(data("images"))?;
+    let disk = Disk::new(&config.data_dir, config.disk_reserve_bytes);
+    let images = Images::new(&config.data_dir, slice.images_dir(), coordinator.clone(), disk.clone());
+    let images = images.map_err(data("images"))?;
     let lines = Lines::new(&config.data_dir, logs).map_err(data("the spool of lines"))?;
     let server = Arc::new(Server {
         probe: Probe { program: config.shim.clone(), uid: config.probe_uid },
@@ -145,8 +153,18 @@ pub async fn run(
     let orders = Orders { wanted: wanted.subscribe(), reports: told.clone() };
     let builds = Builds { wanted, reports: told.subscribe() };
     let gits = Git::new(server.slice.clone(), config.git.clone(), &config.run_dir.join("git")).await?;
-    let mut converge =
-        Converge::new(server, coordinator, builds, config.data_dir.join("seen.json"), stop.child_token());
+    let (needed, disk_told) = (watch::Sender::new(None), watch::Sender::new(DiskReport::default()));
+    let keeper = Keeper {
+        disk,
+        server: Arc::clone(&server),
+        builder: builder.clone(),
+        git: gits.clone(),
+        needed: needed.subscribe(),
+        told: disk_told.clone(),
+    };
+    let stores = Stores { needed, reports: disk_told.subscribe() };
+    let seen = config.data_dir.join("seen.json");
+    let mut converge = Converge::new(server, coordinator, builds, stores, seen, stop.child_token());
     converge.adopt().await;
     lines.resume().map_err(data("the spool of lines"))?;
 
@@ -160,6 +178,11 @@ pub async fn run(
     parts.spawn(async move {
         orders.run(builder, token).await;
         "building"
+    });
+    let token = stop.child_token();
+    parts.spawn(async move {
+        keeper.run(token).await;
+        "keeping room on the disk"
     });
     parts.spawn(async move {
         converge.run().await;

@@ -105,11 +105,21 @@ impl Meters {
         if value < entry.journaled + JOURNAL_MICROS && !(always && value > entry.journaled) {
             return Ok(());
         }
-        entry.journaled = value;
         let reading = Reading { life: life.clone(), app, meter: Meter::Cpu, hour: now.hour(), value, at: now };
         let mut line = serde_json::to_vec(&reading).map_err(io::Error::other)?;
         line.push(b'\n');
-        state.journal.write_all(&line)?;
+        let key = (life.clone(), app, Meter::Cpu, now.hour());
+        let mut written = state.journal.write_all(&line);
+        if written.as_ref().is_err_and(is_disk_full) {
+            // What may never fail has room of its own. Half a line may stand there: the next is on a new one.
+            let _ = fs::remove_file(self.path.with_extension("room"));
+            line.insert(0, b'\n');
+            written = state.journal.write_all(&line);
+        }
+        written?;
+        if let Some(entry) = state.entries.get_mut(&key) {
+            entry.journaled = value;
+        }
         state.bytes += line.len() as u64;
         let is_long = state.bytes > JOURNAL_BYTES_MAX;
         drop(state);
@@ -169,16 +179,41 @@ impl Meters {
             text.push(b'\n');
         }
         let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()
+        };
+        match write() {
+            Err(cause) if is_disk_full(&cause) => {
+                let _ = fs::remove_file(self.path.with_extension("room"));
+                write()?;
+            }
+            done => done?,
+        }
         fs::rename(&new, &self.path)?;
+        keep_room(&self.path.with_extension("room"));
         state.bytes = text.len() as u64 / 2;
         state.journal = OpenOptions::new().append(true).open(&self.path)?;
         for entry in state.entries.values_mut() {
             entry.journaled = entry.value;
         }
         Ok(())
+    }
+}
+
+fn is_disk_full(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// As much as a journal grows by, for a disk that is full.
+fn keep_room(path: &Path) {
+    let kept = File::options().create(true).append(true).open(path).and_then(|file| {
+        nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, 4 * JOURNAL_BYTES_MAX as i64)?;
+        Ok(())
+    });
+    if let Err(cause) = kept {
+        tracing::warn!("no room could be kept for readings: {cause}");
     }
 }
 

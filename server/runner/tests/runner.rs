@@ -121,6 +121,7 @@ impl World {
             instances: vec![],
             builds: vec![],
             images_kept: vec![],
+            apps_gone: vec![],
         };
         let fake = Arc::new(Fake {
             told: watch::Sender::new(told),

@@ -141,4 +141,18 @@ pub mod all {
         .await?;
         Ok(rows.into_iter().map(|row| Named { hash: row.image, kept: row.kept }).collect())
     }
+
+    /// Of these apps, those of which nothing is wanted any more; with `unknown`, also those that there never were.
+    pub async fn gone(db: impl PgExecutor<'_>, ids: &[i64], unknown: bool) -> Result<Vec<AppId>> {
+        Ok(query_scalar!(
+            r#"select wanted.id as "id!: AppId" from unnest($1::bigint[]) wanted (id) left join app a on a.id = wanted.id
+               where (a.id is null and $2) or (a.state = 'deleted' and not exists (
+                   select from instance i where i.app_id = a.id and i.ended is null))
+               order by 1"#,
+            ids,
+            unknown
+        )
+        .fetch_all(db)
+        .await?)
+    }
 }

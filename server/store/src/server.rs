@@ -1,5 +1,6 @@
 //! The machines of the fleet.
 
+use domain::wire::Space;
 use domain::{ServerId, Time};
 use sqlx::{PgExecutor, query, query_as, query_scalar};
 
@@ -46,6 +47,21 @@ pub async fn saw(
         boot_id,
         cores,
         memory_bytes
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How full the disk of its data is.
+pub async fn saw_disk(db: impl PgExecutor<'_>, server: ServerId, space: &Space) -> Result<()> {
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    query!(
+        "update server set disk_bytes = $2, disk_free_bytes = $3, disk_reserve_bytes = $4 where id = $1",
+        server.0,
+        bytes(space.bytes),
+        bytes(space.free_bytes),
+        bytes(space.reserve_bytes)
     )
     .execute(db)
     .await?;

@@ -298,6 +298,7 @@ impl Orders {
             instances: self.states.values().cloned().collect(),
             builds: builds.iter().map(build).collect(),
             readings: self.readings.clone(),
+            disk: None,
         })
     }
 }

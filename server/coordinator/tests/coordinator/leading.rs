@@ -20,6 +20,7 @@ fn report(builds: Vec<BuildReport>) -> RunnerReport {
         instances: vec![],
         builds,
         readings: vec![],
+        disk: None,
     }
 }
 

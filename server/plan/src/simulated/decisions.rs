@@ -92,6 +92,26 @@ fn what_fits_nowhere_is_refused_with_the_reason_and_its_deploy_fails() {
 }
 
 #[test]
+fn a_full_disk_refuses_what_is_new_and_never_what_serves() {
+    let shop = |mib_free: u64| {
+        let mut world = world(&[4096]).app(1, "shop", 1).release(1, 1, 1).serving(1, 1);
+        world.fleet.servers[0].space =
+            Some(Space { bytes: 20 << 30, free_bytes: mib_free << 20, reserve_bytes: 1 << 30 });
+        world
+    };
+    check(shop(300), &["start shop.web.1 on s1"]);
+    let building = shop(300).instance(1, 1, 1, 1, Healthy).deploy(1, 2, DeployState::Queued).plan();
+    assert_eq!(
+        building[0].reason.split(';').next().unwrap(),
+        "release 2 was not switched on, release 1 still serves: server s1 has 300 MiB of disk free, and 1024 MiB must stay free"
+    );
+    let starting = shop(300).instance(1, 1, 1, 1, Healthy).release(1, 2, 1).deploy(1, 2, DeployState::Starting);
+    check(starting, &["fail deploy 2 of shop"]);
+    let room = shop(3000).instance(1, 1, 1, 1, Healthy).deploy(1, 2, DeployState::Queued);
+    check(room, &["build deploy 2 of shop"]);
+}
+
+#[test]
 fn an_old_release_is_drained_only_when_its_successor_is_confirmed_and_stopped_when_it_is_idle() {
     let switching = |state| {
         world(&[8192])

@@ -4,6 +4,7 @@
 //! the steps, the look over the result, making the image. A runner that ends takes its builds with
 //! it; the coordinator gives the step out again under a new attempt.
 
+mod cache;
 mod disk;
 mod lines;
 mod node;
@@ -24,16 +25,17 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use domain::wire::{BuildSpec, BuildState, Manifest};
-use domain::{ImageHash, Reason};
+use domain::{AppId, ImageHash, Reason};
 use futures_util::{StreamExt, TryStreamExt};
 use link::Client;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
+use tokio::sync::watch;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +55,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// An image goes to the object store within this time.
 const STORE_TIMEOUT: Duration = Duration::from_secs(300);
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// With less, hardly anything could be built.
+const WORK_BYTES_MIN: u64 = 64 << 20;
 /// Each file of an image has this one time (1980-01-01): the same tree makes the same image.
 const FILE_TIME: &str = "315532800";
 const PATH: &str = "/opt/berth:/usr/local/bin:/usr/bin:/bin";
@@ -84,6 +88,10 @@ pub struct Builder {
     /// Bound read-only at `/opt/berth`.
     tools: PathBuf,
     settings: Settings,
+    disk: crate::disk::Disk,
+    /// So little is left of the disk that what is being built is ended.
+    is_full: watch::Sender<bool>,
+    caches: cache::Open,
 }
 
 impl Builder {
@@ -101,9 +109,33 @@ impl Builder {
             coordinator: Client::new(&config.coordinator, config.coordinator_token.clone()),
             logs: Client::new(&config.logs, config.logs_token.clone()),
             settings: Settings::copy(&config.build_env, &dir.join("settings"))?,
+            disk: crate::disk::Disk::new(&config.data_dir, config.disk_reserve_bytes),
+            is_full: watch::Sender::new(false),
+            caches: cache::Open::default(),
             dir,
             tools: config.tools_dir.clone(),
         })
+    }
+
+    pub(crate) fn disk_is_full(&self, is_full: bool) {
+        self.is_full.send_if_modified(|was| std::mem::replace(was, is_full) != is_full);
+    }
+
+    /// Each cache's app, and what it takes on disk.
+    pub(crate) fn caches_of_apps(&self) -> Vec<(AppId, u64)> {
+        let all = cache::all(&self.dir.join("caches")).unwrap_or_default();
+        all.into_iter().map(|(app, _, bytes)| (app, bytes)).collect()
+    }
+
+    pub(crate) fn collect_caches(
+        &self,
+        apps_gone: &[AppId],
+        budget: u64,
+        idle_max: Duration,
+        room: plan::Room,
+        now: SystemTime,
+    ) -> io::Result<()> {
+        self.caches.collect(&self.dir.join("caches"), apps_gone, budget, idle_max, room, now)
     }
 
     /// The whole build; nothing of it is left afterwards but its cache and its image in the store.
@@ -111,7 +143,9 @@ impl Builder {
         let teller = Teller::start(self.logs.clone(), spec);
         let build = Build { builder: self, spec, unit: format!("b{}", spec.deploy), teller: &teller };
         let limit = Duration::from_millis(spec.time_ms);
+        let mut is_full = self.is_full.subscribe();
         let done = tokio::select! {
+            Ok(_) = is_full.wait_for(|is_full| *is_full) => Err(no_room(&self.disk)),
             done = tokio::time::timeout(limit, build.run()) => done.unwrap_or_else(|_| {
                 Err(Reason::new(format!("the build took longer than {} minutes", limit.as_secs().div_ceil(60)))
                     .hint("Do less in the build, or ask the operator for a higher limit").into())
@@ -140,6 +174,11 @@ impl Builder {
     }
 }
 
+fn no_room(disk: &crate::disk::Disk) -> Failed {
+    let why = disk.refuses().unwrap_or_else(|| "the server's disk was full a moment ago".to_owned());
+    Reason::new(format!("there is no room to build it: {why}")).hint(plan::SPACE_HINT).into()
+}
+
 struct Build<'a> {
     builder: &'a Builder,
     spec: &'a BuildSpec,
@@ -158,11 +197,18 @@ impl Build<'_> {
 
     async fn run(&self) -> Result<(ImageHash, Manifest), Failed> {
         let uids = self.spec.uids;
+        // Two builds at a time, each with a workspace, a cache and an image.
+        let space = self.builder.disk.space().map_err(ours("see how full the disk is"))?;
+        let bytes = (space.free_bytes.saturating_sub(space.reserve_bytes) / 4).min(self.spec.limits.disk_bytes);
+        if bytes < WORK_BYTES_MIN {
+            return Err(no_room(&self.builder.disk));
+        }
         let work = Disk { image: self.dir().join("work.img"), mount: self.dir().join("work") };
         crate::sandbox::make_dir(&self.dir(), 0o700).map_err(ours("make its directory"))?;
-        work.make(self.spec.limits.disk_bytes, uids.app, "app").await.map_err(ours("make its workspace"))?;
+        work.make(bytes, uids.app, "app").await.map_err(ours("make its workspace"))?;
         let cache = self.cache();
-        cache.open(self.spec.limits.disk_bytes, uids.app, "cache").await.map_err(ours("open its cache"))?;
+        let _held = self.builder.caches.hold(&cache.image);
+        cache.open(bytes, uids.app, "cache").await.map_err(ours("open its cache"))?;
 
         self.unpack().await?;
         let tree = Tree::open(&self.app_dir()).map_err(ours("open the source"))?;

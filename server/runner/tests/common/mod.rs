@@ -68,6 +68,7 @@ impl Ground {
             logs: dir.path().join("logs.sock"),
             logs_token: Secret::new("l".repeat(64)),
             log_rate: LogRate::default(),
+            disk_reserve_bytes: Some(0),
             tools_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
             build_env: BTreeMap::new(),
             git: GitConfig {
