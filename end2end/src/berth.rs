@@ -230,6 +230,9 @@ impl Berth {
             std::thread::sleep(Duration::from_millis(20));
         };
         let said = self.last_words();
+        if !self.data.starts_with(&self.home) {
+            fs::remove_dir_all(&self.data).with_context(|| format!("could not remove {}", self.data.display()))?;
+        }
         fs::remove_dir_all(&self.home).with_context(|| format!("could not remove {}", self.home.display()))?;
         ensure!(status.success(), "berth up ended with {status}\n{said}");
         Ok(())

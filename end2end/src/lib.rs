@@ -17,6 +17,7 @@
 mod berth;
 mod command;
 pub mod counters;
+mod disk;
 mod json;
 #[cfg(feature = "servers")]
 mod keeper;
@@ -31,6 +32,7 @@ mod visitor;
 
 pub use self::berth::Berth;
 pub use self::command::{read, run};
+pub use self::disk::SmallDisk;
 pub use self::json::Json;
 pub use self::left::nothing_left;
 pub use self::person::Person;

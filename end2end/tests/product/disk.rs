@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
-use harness::wait;
+use harness::{SmallDisk, wait};
 
-use crate::given::{DEPLOY, given_with};
+use crate::given::{DEPLOY, SOON, given_with};
 
 /// What is younger than an hour is never deleted: all of these are older now.
 fn age(dir: &Path) -> Result<()> {
@@ -75,9 +75,67 @@ fn old_releases_go_those_kept_serve_again_and_a_deleted_app_leaves_nothing() {
             for kind in ["images", "sources", "bundles"] {
                 ensure!(count(kind)? == 0, "{} {kind} are left", count(kind)?);
             }
-            let logs = g.berth.data.join("logs").join(&app);
-            ensure!(!logs.exists(), "its logs are left");
+            for part in ["logs", "repos"] {
+                ensure!(!g.berth.data.join(part).join(&app).exists(), "its {part} are left");
+            }
+            let caches = names(&g.berth.data.join("runner/caches"))?;
+            ensure!(caches.is_empty(), "its caches are left: {caches:?}");
             Ok(())
         })
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_pushes_with_the_reason_and_nothing_is_lost() {
+    let disk = SmallDisk::new(1536).unwrap();
+    // A quarter of so small a disk must stay free: 384 MiB, a little less after the file system's own part.
+    given_with("full", &[], Some(&disk.path()), |g| {
+        g.app("tides", "static")?;
+        g.push_well("tides")?;
+        g.answers("tides", "Tide table")?;
+
+        disk.leave(250)?;
+        g.change("tides", "index.html", "<h1>Tide table, second edition</h1>")?;
+        let (taken, said) = g.push("tides")?;
+        ensure!(!taken && said.contains("MiB of disk free"), "it was not told why:\n{said}");
+        // What comes by another door is refused by the coordinator, once it has heard of it.
+        wait(SOON, || {
+            g.site.post("/apps/tides/restart", &[])?;
+            let page = g.site.get("/apps/tides")?.body;
+            ensure!(page.contains("of disk free"), "the page does not say why nothing is started");
+            Ok(())
+        })?;
+        g.answers("tides", "Tide table")?;
+
+        // To the last byte: what serves goes on, and kill -9 in this state leaves nothing broken.
+        disk.leave(0)?;
+        ensure!(disk.free_mib()? < 2, "it is not full");
+        for _ in 0..50 {
+            g.answers("tides", "Tide table")?;
+        }
+        harness::kill_hard(g.berth.pid());
+        disk.free()?;
+        g.berth.start_again()?;
+        g.answers("tides", "Tide table")?;
+        wait(DEPLOY, || g.push_well("tides").map(drop))?;
+        g.answers("tides", "second edition")?;
+
+        // It runs full in the middle of a push: that one is cut off, and gives back what it took.
+        let noise = g.person.repository("tides").join("noise");
+        let dd = ["if=/dev/urandom", "bs=1M", "count=200", "status=none"];
+        harness::run(std::process::Command::new("dd").args(dd).arg(format!("of={}", noise.display())))?;
+        g.person.commit("tides", "Too much")?;
+        disk.leave(450)?;
+        let (taken, said) = g.push("tides")?;
+        ensure!(!taken && said.contains("cut off") && said.contains("MiB of disk free"), "it was taken:\n{said}");
+        wait(SOON, || {
+            ensure!(disk.free_mib()? > 440, "what was cut off is still there: {} MiB are free", disk.free_mib()?);
+            Ok(())
+        })?;
+        disk.free()?;
+        harness::read(g.person.git("tides").args(["reset", "-q", "--hard", "HEAD~1"]))?;
+        g.change("tides", "index.html", "<h1>Tide table, third edition</h1>")?;
+        wait(DEPLOY, || g.push_well("tides").map(drop))?;
+        g.answers("tides", "third edition")
     });
 }

@@ -236,7 +236,10 @@ fn a_full_app_loses_its_oldest_lines_and_the_reader_is_told_how_many() {
     assert_eq!(all[0].source, "berth");
     assert_eq!(
         all[0].text,
-        format!("{} earlier lines were dropped: an app's log is kept for 7 days and up to 0 MiB, less when the disk is nearly full", all[0].cursor)
+        format!(
+            "{} earlier lines were dropped: an app's log is kept for 7 days and up to 0 MiB, less when the disk is nearly full",
+            all[0].cursor
+        )
     );
     assert_gapless(&all, all[0].cursor);
     assert_eq!(all.last().unwrap().cursor, 10_000);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use commands::{Actor, Kind};
 use domain::AppName;
 use domain::wire::{GitAsk, GitVerb, Uids};
+use objects::Objects;
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +18,7 @@ use crate::Door;
 use crate::desk::Desk;
 use crate::hook::HookSocket;
 use crate::request::Request;
-use crate::runner::{GitRun, RunnerError};
+use crate::runner::{Ends, GitRun, RunnerError};
 use crate::{push, repository, words};
 
 /// SSH's "extended data" of standard error (RFC 4254 §5.2).
@@ -27,6 +28,10 @@ const FAILED: u32 = 1;
 const UNKNOWN: u32 = 127;
 /// For a client to take what was said, then the channel is closed.
 const WORDS_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a git whose input was cut off to clean up.
+const CUT_TIMEOUT: Duration = Duration::from_secs(20);
+/// While a push comes in, the disk is looked at again after so much.
+const LOOK_AFTER_BYTES: u64 = 8 << 20;
 /// Left for what git wrote last, once it has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -180,13 +185,20 @@ impl<D: Desk> Session<D> {
             });
             ended.drop_guard()
         });
-        Ok(Started { run, stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr, _hook: hook, _permit: permit })
+        let bytes = door.config.limits.push_bytes;
+        let limit = Limit {
+            bytes,
+            message: format!("a push may send {} MiB at most", bytes >> 20),
+            hint: "remove large files from the history".to_owned(),
+        };
+        let Ends { stdin, stdout, stderr } = ends;
+        Ok(Started { run, stdin, stdout, stderr, limit, _hook: hook, _permit: permit })
     }
 
     /// Bytes both ways until git has ended and all it wrote was sent, or the client is gone.
     async fn carry(self, started: Started) {
-        let Started { mut run, stdin, stdout, stderr, _hook, _permit } = started;
-        let limit = self.door.config.limits.push_bytes;
+        let Started { mut run, stdin, stdout, stderr, limit, _hook, _permit } = started;
+        let objects = &self.door.objects;
         let (read, write) = self.channel.split();
         let out = async {
             let mut to_client = write.make_writer();
@@ -208,23 +220,28 @@ impl<D: Desk> Session<D> {
                 _ = &mut both => run.exited().await,
             }
         };
-        let ended = tokio::select! {
-            ended = git => ended,
-            why = carry_in(read, stdin, limit) => match why {
-                Gone::Client => {
-                    tracing::debug!("a client went away during git");
-                    return;
-                }
-                Gone::TooMuch => {
-                    let text = format!("a push may send {} MiB at most", limit >> 20);
-                    let text = Bytes::from(words::error(&text, Some("remove large files from the history")));
-                    let _ = tokio::time::timeout(WORDS_TIMEOUT, async {
-                        let _ = write.extended_data_bytes(STDERR, text).await;
-                        end(&write, FAILED).await
-                    }).await;
-                    return;
-                }
-            },
+        tokio::pin!(git);
+        let cut = tokio::select! {
+            ended = &mut git => Err(ended),
+            why = carry_in(read, stdin, limit, objects) => Ok(why),
+        };
+        let ended = match cut {
+            Err(ended) => ended,
+            Ok(Gone::Client) => {
+                tracing::debug!("a client went away during git");
+                return;
+            }
+            Ok(Gone::Refused { message, hint }) => {
+                // Its input has ended: it throws away what it has so far, which is what fills the disk.
+                let _ = tokio::time::timeout(CUT_TIMEOUT, &mut git).await;
+                let text = Bytes::from(words::error(&message, Some(&hint)));
+                let _ = tokio::time::timeout(WORDS_TIMEOUT, async {
+                    let _ = write.extended_data_bytes(STDERR, text).await;
+                    end(&write, FAILED).await
+                })
+                .await;
+                return;
+            }
         };
         let code = match ended {
             Ok(code) => u32::try_from(code).unwrap_or(FAILED),
@@ -244,26 +261,41 @@ struct Started {
     stdin: pipe::Sender,
     stdout: pipe::Receiver,
     stderr: pipe::Receiver,
+    limit: Limit,
     /// Without its sandbox no hook will come.
     _hook: Option<tokio_util::sync::DropGuard>,
     _permit: tokio::sync::OwnedSemaphorePermit,
 }
 
+/// What a client may send, and why it is not more.
+struct Limit {
+    bytes: u64,
+    message: String,
+    hint: String,
+}
+
 enum Gone {
     Client,
-    TooMuch,
+    Refused { message: String, hint: String },
 }
 
 /// The client's bytes into git. Goes on after the client's end of input, until it is gone.
-async fn carry_in(mut read: ChannelReadHalf, stdin: pipe::Sender, limit: u64) -> Gone {
+async fn carry_in(mut read: ChannelReadHalf, stdin: pipe::Sender, limit: Limit, objects: &Objects) -> Gone {
     let mut stdin = Some(stdin);
-    let mut carried = 0u64;
+    let (mut carried, mut look_at) = (0u64, LOOK_AFTER_BYTES);
     loop {
         match read.wait().await {
             Some(ChannelMsg::Data { data }) => {
                 carried += data.len() as u64;
-                if carried > limit {
-                    return Gone::TooMuch;
+                if carried > limit.bytes {
+                    return Gone::Refused { message: limit.message, hint: limit.hint };
+                }
+                if carried >= look_at {
+                    look_at = carried + LOOK_AFTER_BYTES;
+                    if let Some(why) = objects.space().await.ok().and_then(|space| plan::refuses(&space)) {
+                        let message = format!("the push is cut off: {why}");
+                        return Gone::Refused { message, hint: plan::SPACE_HINT.to_owned() };
+                    }
                 }
                 // git may end before it has read all; its own words say why.
                 let closed = match &mut stdin {
