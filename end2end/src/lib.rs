@@ -22,6 +22,7 @@ mod json;
 #[cfg(feature = "servers")]
 mod keeper;
 mod left;
+mod load;
 mod person;
 #[cfg(feature = "servers")]
 mod postgres;
@@ -35,6 +36,7 @@ pub use self::command::{read, run};
 pub use self::disk::SmallDisk;
 pub use self::json::Json;
 pub use self::left::nothing_left;
+pub use self::load::{Ask, Load, Tally};
 pub use self::person::Person;
 #[cfg(feature = "servers")]
 pub use self::postgres::{Postgres, empty, postgres};

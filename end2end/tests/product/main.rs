@@ -6,6 +6,7 @@ mod disk;
 mod faults;
 mod given;
 mod languages;
+mod lossless;
 mod pushes;
 mod shell;
 mod trust;
