@@ -224,7 +224,8 @@ impl Client {
                 None => (Peer::Site, None),
                 Some(app) => match if waits { None } else { self.choose(app, not, anew) } {
                     Some(open) => (Peer::Instance(Arc::clone(open.instance())), Some(open)),
-                    None => match hold::wait(&self.worker.shared, app.id, &mut held, &self.io).await {
+                    // Boxed, as all that is rare: every connection's task is as large as its largest future.
+                    None => match Box::pin(hold::wait(&self.worker.shared, app.id, &mut held, &self.io)).await {
                         Waited::Again => {
                             (waits, not) = (false, None);
                             continue;
@@ -325,7 +326,7 @@ impl Client {
                         (retried, anew) = (true, true);
                         not = open.map(|open| open.instance().id);
                         if app.is_some_and(|app| self.choose(app, not, false).is_none()) {
-                            sleep(SAME_AGAIN).await;
+                            Box::pin(sleep(SAME_AGAIN)).await;
                         }
                         continue;
                     }

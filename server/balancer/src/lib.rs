@@ -6,6 +6,7 @@
 //!
 //! `head` and `frame` are pure: what a message says, where it ends, what becomes of it on the other
 //! side. `client` drives them for one client's connection, `carry` for one request on its way.
+//! `hold` is where a request waits for an instance, `choose` says which one it gets.
 //! `routes` and `report` talk to the coordinator. Start reading at `client::Client::serve`.
 
 mod head;

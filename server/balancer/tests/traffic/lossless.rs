@@ -224,3 +224,37 @@ fn what_fails_while_a_deploy_is_under_way_is_counted_for_it() {
     rig.publish();
     eventually("nothing to be counted", || rig.switches().is_empty());
 }
+
+#[test]
+fn a_tunnel_goes_on_when_its_instance_left_and_counts_as_open_until_the_instance_ends_it() {
+    let app = App::raw(|mut io| {
+        read_head(&mut io);
+        io.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")?;
+        let mut byte = [0; 1];
+        while io.read(&mut byte)? == 1 {
+            io.write_all(&byte)?;
+        }
+        Ok(())
+    });
+    let idle = App::start(|_| hello());
+    let mut rig = Rig::with("shop", &[&app]);
+    let left = rig.instances("shop")[0];
+    let mut client = rig.client();
+    client.send("GET / HTTP/1.1\r\nHost: shop.localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert!(client.head().contains("101"));
+    rig.set("shop", &[&idle]);
+    rig.publish();
+    eventually("the tunnel to be reported", || rig.open() == [(left, 1)]);
+    client.send("x");
+    assert_eq!(client.exactly(1), "x");
+    // A connection that is kept is closed at once when its instance leaves.
+    assert_eq!(rig.client().ask(GET).status, 200);
+    assert_eq!(idle.open(), 1);
+    rig.set("shop", &[]);
+    rig.publish();
+    eventually("the idle connection to be closed", || idle.open() == 0);
+    app.kill();
+    assert!(client.is_closed());
+    drop(client);
+    eventually("nothing to be open", || rig.open().is_empty());
+}
