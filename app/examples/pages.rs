@@ -8,6 +8,7 @@ use domain::Secret;
 
 #[path = "../tests/samples/mod.rs"]
 mod samples;
+use samples::people::*;
 use samples::*;
 
 fn main() -> io::Result<()> {
@@ -28,11 +29,18 @@ fn main() -> io::Result<()> {
     let pages = [
         ("landing", landing(out)),
         ("signup", sign_up(out, Typed::new("Ines Falk"), Typed::new("ines@fernway.example"), too_short, None)),
-        ("signin", sign_in(out, none(), None, None, true)),
+        ("signin", sign_in(out, none(), None, None, Some(Welcome::New))),
         ("link", link(out, &Secret::new("0123456789abcdef".to_owned()))),
         (
             "account",
-            account(page, vec![key(1, "harbour-laptop", Some(NOW)), key(2, "studio-desktop", None)], wrong_key),
+            account(
+                page,
+                account_page(
+                    vec![key(1, "harbour-laptop", Some(NOW)), key(2, "studio-desktop", None)],
+                    wrong_key,
+                    "Ines Falk",
+                ),
+            ),
         ),
         ("apps", apps(page, app_rows())),
         ("apps-empty", new_app(page, NewApp { first: true, ..NewApp::default() })),

@@ -1,12 +1,13 @@
-//! The signed-in user's own settings: keys and sessions.
+//! The signed-in user's own settings: keys, password, sessions; what they may use, and what was done.
 
-use commands::KeyView;
+use commands::{EventView, KeyView, LimitsView};
 use domain::Time;
 use leptos::prelude::*;
 
 use crate::form::{Field, Typed, described, error, escaped, summary};
 use crate::frame::{Frame, Page, Place};
 use crate::when::Moment;
+use crate::{activity, limits};
 
 /// The form that adds a key. A private key is never kept here: whoever fills this drops it.
 #[derive(Debug, Clone, Default)]
@@ -16,12 +17,41 @@ pub struct KeyForm {
     pub general: Option<String>,
 }
 
-pub fn account(page: Page<'_>, keys: Vec<KeyView>, form: KeyForm) -> String {
+/// The form that changes the password; what was typed is never sent back.
+#[derive(Debug, Clone, Default)]
+pub struct PasswordForm {
+    pub old: Option<String>,
+    pub password: Option<String>,
+    pub general: Option<String>,
+}
+
+pub struct AccountPage {
+    pub keys: Vec<KeyView>,
+    pub key: KeyForm,
+    pub password: PasswordForm,
+    pub limits: LimitsView,
+    /// The newest.
+    pub events: Vec<EventView>,
+}
+
+pub fn account(page: Page<'_>, shown: AccountPage) -> String {
     let now = page.now;
     let who = page.user.map(|user| (user.name.clone(), user.email.to_string())).unwrap_or_default();
-    let general = form.general.clone();
+    let has_password = page.user.is_some_and(|user| user.has_password);
+    let AccountPage { keys, key, password, limits, events } = shown;
+    let general = key.general.clone().or(password.general);
+    let typed = |error| Typed { value: String::new(), error };
+    let (old, new) = (typed(password.old), typed(password.password));
     Frame::new(page, "Account · Berth").place(Place::Account).html(move || {
-        let wrong = summary(general.as_deref(), &[("key", "the key", &form.key), ("name", "its name", &form.name)]);
+        let wrong = summary(
+            general.as_deref(),
+            &[
+                ("key", "the key", &key.key),
+                ("key-name", "its name", &key.name),
+                ("old", "your password", &old),
+                ("password", "the new password", &new),
+            ],
+        );
         view! {
             <header class="head">
                 <div class="title">
@@ -35,15 +65,30 @@ pub fn account(page: Page<'_>, keys: Vec<KeyView>, form: KeyForm) -> String {
             </header>
             {wrong}
             <div class="cols">
-                <section class="sheet" id="keys">
-                    <header>
-                        <h2>"SSH keys"</h2>
-                        <span>"for git push"</span>
-                    </header>
-                    {table(keys, now)}
-                    {key_form(form, "/account/keys", None)}
-                </section>
+                <div>
+                    <section class="sheet" id="keys">
+                        <header>
+                            <h2>"SSH keys"</h2>
+                            <span>"for git push"</span>
+                        </header>
+                        {table(keys, now)}
+                        {key_form(key, "/account/keys", None)}
+                    </section>
+                    <section class="sheet" id="activity">
+                        <header>
+                            <h2>"Who changed what"</h2>
+                            <a href="/account/activity">"All of it"</a>
+                        </header>
+                        {activity::list(events, now)}
+                    </section>
+                </div>
                 <aside>
+                    <section class="sheet" id="limits">
+                        <h2>"What you may use"</h2>
+                        {limits::table(&limits)}
+                        <p class="hint">"More than that? Ask the operator."</p>
+                    </section>
+                    {password_form(has_password, old, new)}
                     <section class="sheet" id="sessions">
                         <h2>"Signed in"</h2>
                         <p class="hint">
@@ -59,6 +104,40 @@ pub fn account(page: Page<'_>, keys: Vec<KeyView>, form: KeyForm) -> String {
             </div>
         }
     })
+}
+
+fn password_form(has_password: bool, old: Typed, new: Typed) -> AnyView {
+    let (title, hint) = match has_password {
+        true => ("Change the password", "Every other browser is signed out."),
+        false => ("Set a password", "You signed in by a link. With a password you need none."),
+    };
+    let old = has_password.then(|| {
+        view! { <Field id="old" label="Your password" typed=old kind="password" autocomplete="current-password"/> }
+    });
+    view! {
+        <section class="sheet" id="password-form">
+            <h2>{title}</h2>
+            <p class="hint">{hint}</p>
+            <form class="form" method="post" action="/account/password" novalidate>
+                {old}
+                <Field
+                    id="password"
+                    label="New password"
+                    typed=new
+                    kind="password"
+                    autocomplete="new-password"
+                    minlength="12"
+                    hint=|| "At least 12 characters."
+                />
+                <p>
+                    <button type="submit" class="btn small">
+                        "Set password"
+                    </button>
+                </p>
+            </form>
+        </section>
+    }
+    .into_any()
 }
 
 fn table(keys: Vec<KeyView>, now: Time) -> AnyView {

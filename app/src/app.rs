@@ -34,7 +34,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
     frame.html(move || {
         let name = app.name.to_string();
         let scale = verbs::scale(&app);
-        let delete = format!("/apps/{}/delete", app.name);
+        let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
         let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
@@ -90,6 +90,8 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                             </dd>
                         </dl>
                         <p>
+                            <a href=activity>"Who changed what"</a>
+                            " · "
                             <a href=delete>"Delete this app"</a>
                         </p>
                     </section>

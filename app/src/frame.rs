@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use commands::{Urls, UserView};
-use domain::Time;
+use domain::{Approval, Time};
 use hydration_context::SsrSharedContext;
 use leptos::prelude::*;
 
@@ -18,6 +18,12 @@ pub struct Site {
     pub islands: bool,
     /// Anybody may make an account.
     pub sign_up: bool,
+    /// Who makes one begins when the operator has approved.
+    pub approval: bool,
+    /// Who makes one shows by a mailed link that the address is theirs.
+    pub confirmation: bool,
+    /// Where letters lie that no mail server takes.
+    pub letters: Option<String>,
     pub urls: Urls,
 }
 
@@ -36,6 +42,17 @@ pub enum Place {
     Elsewhere,
     Apps,
     Account,
+    /// The operator's.
+    Servers,
+    Customers,
+    Decisions,
+    Letters,
+}
+
+impl Place {
+    fn is_operators(self) -> bool {
+        matches!(self, Self::Servers | Self::Customers | Self::Decisions | Self::Letters)
+    }
 }
 
 /// Which islands a page has.
@@ -128,6 +145,7 @@ impl<'a> Frame<'a> {
                     </a>
                     {top(page, place)}
                     <main id="main" data-events=path data-after=after>
+                        {standing(page)}
                         {main}
                     </main>
                     {foot(page)}
@@ -135,6 +153,56 @@ impl<'a> Frame<'a> {
             </html>
         }
     }
+}
+
+/// What a new user still waits for, on every page.
+fn standing(page: Page<'_>) -> Option<AnyView> {
+    let user = page.user?;
+    if !user.confirmed {
+        let email = user.email.to_string();
+        let how = match page.site.letters {
+            None => "Open it, and you can add keys and make apps.",
+            Some(_) => "This installation sends no mail: ask whoever runs it for the link.",
+        };
+        return Some(
+            view! {
+                <div class="notice warn" role="status">
+                    <div>
+                        <strong>"Confirm your e-mail address."</strong>
+                        <p>"A link is on its way to " {email} ". " {how}</p>
+                    </div>
+                    <form method="post" action="/account/confirm">
+                        <button type="submit" class="btn small">
+                            "Send it again"
+                        </button>
+                    </form>
+                </div>
+            }
+            .into_any(),
+        );
+    }
+    let (strong, words) = match user.approval {
+        Approval::Approved => return None,
+        Approval::Waiting => (
+            "Your account waits for the operator.",
+            "Once it is approved you can make apps. We write to you then; look around meanwhile, and add your SSH key.",
+        ),
+        Approval::Refused => (
+            "The operator did not approve your account.",
+            "You cannot make apps. To ask why, write to whoever runs this installation.",
+        ),
+    };
+    Some(
+        view! {
+            <div class="notice" role="status">
+                <div>
+                    <strong>{strong}</strong>
+                    <p>{words}</p>
+                </div>
+            </div>
+        }
+        .into_any(),
+    )
 }
 
 fn top(page: Page<'_>, place: Place) -> AnyView {
@@ -148,7 +216,39 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
         }
     };
     let current = |here: Place| (place == here).then_some("page");
-    if page.user.is_some() {
+    let operator = page.user.is_some_and(|user| user.operator);
+    if place.is_operators() {
+        let logo = format!("{}/logo.svg", page.site.assets);
+        view! {
+            <header class="top">
+                <div>
+                    <a class="brand" href="/operator/servers">
+                        <img src=logo alt="" width="26" height="26"/>
+                        " Berth "
+                        <small>"operator"</small>
+                    </a>
+                    <nav class="nav" aria-label="Operator">
+                        <a href="/operator/servers" aria-current=current(Place::Servers)>
+                            "Servers"
+                        </a>
+                        <a href="/operator/customers" aria-current=current(Place::Customers)>
+                            "Customers"
+                        </a>
+                        <a href="/operator/decisions" aria-current=current(Place::Decisions)>
+                            "Decisions"
+                        </a>
+                        <a href="/operator/mail" aria-current=current(Place::Letters)>
+                            "Mail"
+                        </a>
+                        <a class="push" href="/apps">
+                            "Apps"
+                        </a>
+                    </nav>
+                </div>
+            </header>
+        }
+        .into_any()
+    } else if page.user.is_some() {
         view! {
             <header class="top">
                 <div>
@@ -160,6 +260,7 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
                         <a href="/account" aria-current=current(Place::Account)>
                             "Account"
                         </a>
+                        {operator.then(|| view! { <a href="/operator/servers">"Operator"</a> })}
                     </nav>
                 </div>
             </header>

@@ -5,6 +5,7 @@
 //! Start reading at `frame::Page`, then a page such as `deploy::page`.
 
 mod account;
+mod activity;
 mod app;
 mod apps;
 mod deploy;
@@ -12,10 +13,13 @@ mod error;
 mod form;
 mod frame;
 mod landing;
+mod limits;
 mod live;
 mod log;
 mod new_app;
+mod operator;
 mod region;
+mod reset;
 mod sign;
 mod state;
 mod steps;
@@ -23,7 +27,8 @@ mod traffic;
 mod verbs;
 mod when;
 
-pub use self::account::{KeyForm, account};
+pub use self::account::{AccountPage, KeyForm, PasswordForm, account};
+pub use self::activity::{ActivityPage, activity};
 pub use self::app::{AppPage, app};
 pub use self::apps::apps;
 pub use self::deploy::{DeployPage, deploy};
@@ -34,6 +39,10 @@ pub use self::landing::landing;
 pub use self::live::{moves, of_app, of_deploy};
 pub use self::log::rows;
 pub use self::new_app::{NewApp, new_app};
+pub use self::operator::{
+    CustomerForm, CustomersPage, DecisionsPage, customer, customers, decisions, letters, servers,
+};
 pub use self::region::Region;
-pub use self::sign::{link, sign_in, sign_up};
+pub use self::reset::{confirm, reset_ask, reset_set};
+pub use self::sign::{Welcome, link, sign_in, sign_up};
 pub use self::verbs::delete;

@@ -6,10 +6,22 @@ use leptos::prelude::*;
 use crate::form::{Field, Typed, summary};
 use crate::frame::{Frame, Page};
 
+/// Where somebody who signs in comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcome {
+    /// From signing up, which says the same whether or not the address was known.
+    New,
+    /// From setting a password.
+    Password,
+    /// From confirming an address.
+    Confirmed,
+}
+
 /// `name` and `email` as typed, and what was wrong with the password.
 pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<String>, general: Option<String>) -> String {
     let password = Typed { value: String::new(), error: password };
     let known = if page.site.sign_up { "" } else { "closed" };
+    let (confirmation, approval) = (page.site.confirmation, page.site.approval);
     Frame::new(page, "Create an account · Berth").html(move || {
         if known == "closed" {
             return view! {
@@ -34,7 +46,7 @@ pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<Strin
                     {wrong}
                     <form class="form" method="post" action="/signup" novalidate>
                         <Field id="name" label="Name" typed=name autocomplete="name" hint=|| "Shown beside what you push."/>
-                        <Field id="email" label="E-mail" typed=email kind="email" autocomplete="email" hint=|| "You sign in with it."/>
+                        <Field id="email" label="E-mail" typed=email kind="email" autocomplete="email" hint=move || if confirmation { "You sign in with it. We send one mail to confirm it." } else { "You sign in with it." }/>
                         <Field
                             id="password"
                             label="Password"
@@ -54,7 +66,19 @@ pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<Strin
                 <aside class="stack">
                     <h2>"What happens next"</h2>
                     <ol class="next">
-                        <li class="now">
+                        {confirmation.then(|| view! {
+                            <li class="now">
+                                <h3>"Confirm your e-mail"</h3>
+                                <p class="hint">"The link works for 24 hours."</p>
+                            </li>
+                        })}
+                        {approval.then(|| view! {
+                            <li>
+                                <h3>"The operator approves"</h3>
+                                <p class="hint">"We write to you when that is done. You can look around meanwhile."</p>
+                            </li>
+                        })}
+                        <li class=(!confirmation && !approval).then_some("now")>
                             <h3>"Add your SSH key"</h3>
                             <p class="hint">"So that a push from your computer is known to be yours."</p>
                         </li>
@@ -75,16 +99,30 @@ pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<Strin
 }
 
 /// `next`: where to go after signing in; a path of ours, already checked.
-/// `new`: comes from signing up, which says the same whether or not the address was known.
-pub fn sign_in(page: Page<'_>, email: Typed, wrong: Option<String>, next: Option<String>, new: bool) -> String {
+pub fn sign_in(
+    page: Page<'_>,
+    email: Typed,
+    wrong: Option<String>,
+    next: Option<String>,
+    welcome: Option<Welcome>,
+) -> String {
     let sign_up = page.site.sign_up;
+    let confirmation = page.site.confirmation;
     Frame::new(page, "Sign in · Berth").html(move || {
         let password = Typed::default();
         let wrong = summary(wrong.as_deref(), &[("email", "the e-mail address", &email)]);
-        let welcome = new.then(|| {
+        let welcome = welcome.map(|welcome| {
+            let words = match welcome {
+                Welcome::New if confirmation => {
+                    "If the address was new, a link to confirm it is on its way. You can sign in already."
+                }
+                Welcome::New => "If the address was new, its account is ready. Sign in with the password that you chose.",
+                Welcome::Password => "Your password is set. Sign in with it.",
+                Welcome::Confirmed => "Your address is confirmed. Sign in to go on.",
+            };
             view! {
                 <div class="notice ok" role="status">
-                    <p>"If the address was new, its account is ready. Sign in with the password that you chose."</p>
+                    <p>{words}</p>
                 </div>
             }
         });
@@ -111,6 +149,11 @@ pub fn sign_in(page: Page<'_>, email: Typed, wrong: Option<String>, next: Option
                 </section>
                 <aside class="stack">
                     <h2>"No password?"</h2>
+                    <p class="hint">
+                        "Forgotten: "
+                        <a href="/reset">"set a new one"</a>
+                        "."
+                    </p>
                     <p class="hint">
                         "A one-time link from the operator signs you in without one. On the server, "
                         <code>"berth user link"</code>

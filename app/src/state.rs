@@ -1,7 +1,7 @@
 //! States in words: a shape, a colour and a word, so that none of them carries it alone.
 
 use commands::{AppHealth, DeployRow};
-use domain::DeployState;
+use domain::{DeployState, InstanceState};
 use leptos::prelude::*;
 
 /// A state's component class and its word.
@@ -38,6 +38,17 @@ pub fn deploy(row: &DeployRow) -> Said {
         DeployState::Live => said("stopped", "Replaced"),
         DeployState::Failed => said("failed", "Failed"),
         DeployState::Canceled => said("stopped", "Canceled"),
+    }
+}
+
+pub fn instance(state: InstanceState) -> Said {
+    match state {
+        InstanceState::Placed | InstanceState::Starting => said("deploying", "Starting"),
+        InstanceState::Healthy => said("running", "Running"),
+        InstanceState::Unhealthy => said("warned", "Does not answer"),
+        InstanceState::Crashed => said("warned", "Crashed"),
+        InstanceState::Failed => said("failed", "Failed"),
+        InstanceState::Stopped => said("stopped", "Stopped"),
     }
 }
 

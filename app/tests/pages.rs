@@ -5,6 +5,7 @@ use commands::*;
 use domain::*;
 
 mod samples;
+use samples::people::*;
 use samples::*;
 
 /// Every page with made-up views, by name; `hostile` words stand wherever a stranger can write.
@@ -40,9 +41,29 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
     vec![
         ("landing", landing(out)),
         ("sign_up", sign_up(out, typed(), typed(), Some(hostile.to_owned()), Some(hostile.to_owned()))),
-        ("sign_in", sign_in(out, typed(), Some(hostile.to_owned()), Some(hostile.to_owned()), true)),
+        ("sign_in", sign_in(out, typed(), Some(hostile.to_owned()), Some(hostile.to_owned()), Some(Welcome::New))),
         ("link", link(out, &Secret::new(hostile.to_owned()))),
-        ("account", account(page, vec![key.clone()], key_form())),
+        ("account", account(page, account_page(vec![key.clone()], key_form(), hostile))),
+        (
+            "activity",
+            activity(
+                page,
+                ActivityPage {
+                    app: Some("orchard".to_owned()),
+                    events: vec![event(hostile)],
+                    older: true,
+                    next: Some(1),
+                },
+            ),
+        ),
+        ("reset_ask", reset_ask(out, typed(), Some(hostile.to_owned()), true)),
+        ("reset_set", reset_set(out, &Secret::new(hostile.to_owned()), Some(hostile.to_owned()), None)),
+        ("confirm", confirm(out, &Secret::new(hostile.to_owned()))),
+        ("servers", servers(page, overview(hostile))),
+        ("customers", customers(page, customers_page(hostile))),
+        ("customer", customer(page, customer_page(hostile), CustomerForm { apps: typed(), ..CustomerForm::default() })),
+        ("decisions", decisions(page, decisions_page(hostile))),
+        ("letters", letters(page, letters_view(hostile), None)),
         ("apps", apps(page, rows)),
         ("new", new_app(page, NewApp { keys: vec![key], name: typed(), key: key_form(), ..NewApp::default() })),
         ("first", new_app(page, NewApp { key: key_form(), first: true, ..NewApp::default() })),

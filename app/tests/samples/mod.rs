@@ -25,6 +25,9 @@ pub fn site() -> Site {
         assets: "assets".to_owned(),
         islands: true,
         sign_up: true,
+        approval: true,
+        confirmation: true,
+        letters: None,
         urls: Urls {
             site: "https://berth.example".to_owned(),
             apps_domain: "quay.example".to_owned(),
@@ -45,8 +48,13 @@ pub fn ines() -> UserView {
         operator: false,
         sessions_since: ago(1_000_000),
         has_password: true,
+        confirmed: true,
+        approval: Approval::Approved,
     }
 }
+
+/// The samples of people: what an account, a customer, an operator sees.
+pub mod people;
 
 pub fn key(id: i64, name: &str, used: Option<Time>) -> KeyView {
     KeyView {

@@ -58,9 +58,19 @@ pub struct Up {
     #[arg(long, env = "BERTH_APPS_DOMAIN", default_value = "localhost")]
     pub apps_domain: Hostname,
 
-    /// Who may make an account on the site [default: anybody when --http is a loopback address, else nobody].
-    #[arg(long, env = "BERTH_SIGN_UP")]
-    pub sign_up: Option<SignUp>,
+    /// Who may make an account on the site [default: open when --http is a loopback address, else approval].
+    #[arg(long, env = "BERTH_SIGNUP", alias = "sign-up")]
+    pub signup: Option<SignUp>,
+
+    /// The mail server, smtp[s]://user:password@host:port. smtp:// goes over to TLS before anything is said,
+    /// except to this server itself or with ?tls=none [default: each letter becomes a file in mail/ of the
+    /// data directory].
+    #[arg(long, env = "BERTH_SMTP", hide_env_values = true)]
+    pub smtp: Option<SecretText>,
+
+    /// Who letters are from [default: Berth <berth@SITE_HOST>].
+    #[arg(long, env = "BERTH_MAIL_FROM")]
+    pub mail_from: Option<String>,
 
     /// The UIDs that this installation may use, FIRST-LAST [default: 65,536 of its slice's own].
     #[arg(long, env = "BERTH_UID_RANGE")]
@@ -100,9 +110,14 @@ impl Up {
     }
 }
 
+/// A setting that is never printed.
+pub type SecretText = domain::Secret<String>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SignUp {
     Open,
+    /// Who makes one may look around, and begins when the operator has approved.
+    Approval,
     /// Users are made by `berth user create`.
     Closed,
 }
@@ -133,6 +148,36 @@ pub enum UserVerb {
         #[command(flatten)]
         at: At,
     },
+    /// Let them begin, where sign-up is by approval.
+    Approve {
+        email: Email,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Do not let them begin.
+    Refuse {
+        email: Email,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Say that the address is theirs, as the link in a letter would.
+    Confirm {
+        email: Email,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+impl UserVerb {
+    pub fn at(&self) -> &At {
+        match self {
+            Self::Create { at, .. }
+            | Self::Link { at, .. }
+            | Self::Approve { at, .. }
+            | Self::Refuse { at, .. }
+            | Self::Confirm { at, .. } => at,
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]

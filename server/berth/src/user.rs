@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use commands::Commands;
+use domain::Approval;
 
 use crate::child::{Identity, become_now};
 use crate::cli::{User as Asked, UserVerb};
@@ -15,10 +16,9 @@ use crate::up::Addresses;
 type Boxed = Box<dyn Error + Send + Sync>;
 
 pub fn user(asked: &Asked) -> Result<(), Boxed> {
-    let (UserVerb::Create { at, .. } | UserVerb::Link { at, .. }) = &asked.verb;
-    let config = as_owner(&at.data)?;
+    let config = as_owner(&asked.verb.at().data)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let link = runtime.block_on(async {
+    let said = runtime.block_on(async {
         let commands = Commands::connect(config).await?;
         match &asked.verb {
             UserVerb::Create { email, name, operator, .. } => {
@@ -26,9 +26,18 @@ pub fn user(asked: &Asked) -> Result<(), Boxed> {
                 commands.user_create(email, name.as_deref().unwrap_or(local), *operator).await
             }
             UserVerb::Link { email, .. } => commands.user_link(email).await,
+            UserVerb::Approve { email, .. } => {
+                commands.user_approve(email, Approval::Approved).await.map(|()| format!("{email} may begin"))
+            }
+            UserVerb::Refuse { email, .. } => {
+                commands.user_approve(email, Approval::Refused).await.map(|()| format!("{email} may not begin"))
+            }
+            UserVerb::Confirm { email, .. } => {
+                commands.user_confirm(email).await.map(|()| format!("{email} is confirmed"))
+            }
         }
     })?;
-    println!("{link}");
+    println!("{said}");
     Ok(())
 }
 

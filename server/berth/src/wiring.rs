@@ -32,11 +32,12 @@ const FIRST_OPERATOR: &str = "operator@localhost";
 /// Of this server in the fleet.
 const SERVER_NAME: &str = "main";
 
-/// Two engines in one process.
+/// Three engines in one process.
 #[derive(Serialize, Deserialize)]
 struct Control {
     coordinator: coordinator::Config,
     stats: stats::Config,
+    mail: mail::Config,
 }
 
 /// 32 random bytes.
@@ -274,9 +275,31 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
             releases_kept: usize::from(world.settings.keep_releases),
             disk_reserve_bytes: world.settings.disk_reserve(),
         },
-        stats: stats::Config { database_url, redis_url },
+        stats: stats::Config { database_url: database_url.clone(), redis_url },
+        mail: mail::Config {
+            database_url,
+            site: listeners.urls(world.settings).site,
+            from: world
+                .settings
+                .mail_from
+                .clone()
+                .unwrap_or_else(|| format!("Berth <berth@{}>", world.settings.site_host)),
+            out: match &world.settings.smtp {
+                Some(url) => mail::Out::Smtp(url.clone()),
+                None => {
+                    directory(&letters(world), 0o700, user.uid, user.gid)?;
+                    mail::Out::Folder(letters(world))
+                }
+            },
+            patience: mail::Patience::default(),
+        },
     };
     spec("control", user, &config, vec![listeners.coordinator.clone()])
+}
+
+/// Where letters lie that no mail server takes.
+fn letters(world: &World<'_>) -> PathBuf {
+    world.data.join("mail")
 }
 
 fn receiver(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
@@ -300,11 +323,19 @@ fn receiver(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
 
 fn web(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     let user = world.user(User::Web, &[User::ToPostgres, User::ToRedis, User::ToLogs]);
-    let sign_up = match world.settings.sign_up {
-        Some(SignUp::Open) => web::SignUp::Open,
-        Some(SignUp::Closed) => web::SignUp::Closed,
-        None if world.settings.http.ip().is_loopback() => web::SignUp::Open,
-        None => web::SignUp::Closed,
+    let settings = world.settings;
+    let here = settings.http.ip().is_loopback();
+    let asked = settings.signup.unwrap_or(if here { SignUp::Open } else { SignUp::Approval });
+    let sign_up = match asked {
+        SignUp::Open => web::SignUp::Open,
+        SignUp::Approval => web::SignUp::Approval,
+        SignUp::Closed => web::SignUp::Closed,
+    };
+    // Without a mail server links lie in a folder of the operator's. On one's own computer nobody is asked.
+    let confirmation = match (&settings.smtp, asked) {
+        (Some(_), _) => commands::Confirmation::ByMail,
+        (None, SignUp::Open) if here => commands::Confirmation::NotNeeded,
+        (None, _) => commands::Confirmation::ByMailOrOperator,
     };
     let config = web::Config {
         commands: world.commands(listeners, "berth_web", &world.secrets.web),
@@ -312,6 +343,8 @@ fn web(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
         hosts: vec![world.settings.site_host.clone()],
         peers: vec![world.slice.uid(User::Balancer), 0],
         sign_up,
+        confirmation,
+        letters: settings.smtp.is_none().then(|| letters(world)),
     };
     spec("web", user, &config, vec![listeners.web.clone()])
 }
@@ -465,9 +498,12 @@ pub async fn run(
             let ending = stop.child_token();
             let coordinator = coordinator::run(config.coordinator, socket()?.into(), ending.clone());
             let stats = stats::run(config.stats, ending.clone());
-            let (coordinator, stats) = tokio::join!(ended(coordinator, &ending), ended(stats, &ending));
+            let mail = mail::run(config.mail, ending.clone());
+            let (coordinator, stats, mail) =
+                tokio::join!(ended(coordinator, &ending), ended(stats, &ending), ended(mail, &ending));
             coordinator?;
             stats?;
+            mail?;
         }
         "receiver" => receiver::run(read(config)?, vec![socket()?.into()], stop).await?,
         "web" => web::run(read(config)?, socket()?.into(), assets(), stop).await?,
@@ -477,7 +513,7 @@ pub async fn run(
     Ok(())
 }
 
-/// When one engine ends, the other is told to: its process starts both again.
+/// When one engine ends, the others are told to: its process starts all again.
 async fn ended<T>(engine: impl Future<Output = T>, both: &CancellationToken) -> T {
     let done = engine.await;
     both.cancel();

@@ -85,6 +85,7 @@ impl Commands {
                 .parse()
                 .map_err(|cause| CommandError::name("name", cause))?;
             let mut tx = self.db.begin().await?;
+            self.may_begin(&mut tx, actor).await?;
             let (apps, apps_max) = store::app::room(&mut tx, actor.customer).await?;
             if apps >= apps_max {
                 return Err(CommandError::AppsLimit { apps });

@@ -84,6 +84,7 @@ impl Commands {
             // Strangers' bytes: a subject is one line, and no longer than it is read.
             let subject: String = push.subject.chars().filter(|c| !c.is_control()).take(200).collect();
             let mut tx = self.db.begin().await?;
+            self.may_begin(&mut tx, actor).await?;
             let new = store::deploy::NewDeploy {
                 commit: &push.commit,
                 subject: &subject,
@@ -96,7 +97,8 @@ impl Commands {
             let number = store::deploy::create(&mut tx, actor.customer, app, new).await?;
             let number = number.ok_or(CommandError::NotFound { what: "app" })?;
             let after = serde_json::json!({ "deploy": number, "commit": push.commit, "branch": push.branch });
-            self.record(&mut tx, actor, "push", &app.to_string(), None, Some(after)).await?;
+            let name = store::app::name(&mut **tx, app).await?.ok_or(CommandError::NotFound { what: "app" })?;
+            self.record(&mut tx, actor, "push", name.as_str(), None, Some(after)).await?;
             tx.commit().await?;
             Ok(number)
         })

@@ -13,6 +13,8 @@ pub enum Kind {
     Conflict,
     /// Who asks must sign in first, or gave a wrong password.
     Unauthenticated,
+    /// Who asks may not, for now: not confirmed, not approved.
+    Forbidden,
     /// A limit of the customer, or too many tries.
     Limit,
     /// PostgreSQL, Redis or logs is away: try again.
@@ -43,6 +45,14 @@ pub enum CommandError {
     LinkSpent,
     #[error("You have {apps} apps, as many as your limit allows.")]
     AppsLimit { apps: i64 },
+    #[error("Confirm your e-mail address first.")]
+    NotConfirmed,
+    #[error("Your account waits for the operator's approval.")]
+    NotApproved,
+    #[error("The operator did not approve your account.")]
+    Refused,
+    #[error("The link was sent three times within the hour.")]
+    TooManyLetters,
     #[error("Too many people are signing in just now.")]
     Crowded,
     #[error("{what} does not answer just now.")]
@@ -65,7 +75,8 @@ impl CommandError {
             Self::NotFound { .. } | Self::NoApp { .. } => Kind::NotFound,
             Self::NameTaken { .. } | Self::NotNow { .. } | Self::KeyKnown | Self::EmailKnown => Kind::Conflict,
             Self::WrongPassword | Self::LinkSpent => Kind::Unauthenticated,
-            Self::AppsLimit { .. } | Self::Crowded => Kind::Limit,
+            Self::NotConfirmed | Self::NotApproved | Self::Refused => Kind::Forbidden,
+            Self::AppsLimit { .. } | Self::TooManyLetters | Self::Crowded => Kind::Limit,
             Self::Away { .. } => Kind::Away,
             Self::Internal { .. } => Kind::Internal,
         }
@@ -88,6 +99,10 @@ impl CommandError {
             Self::EmailKnown => "Make a link for that user instead.",
             Self::WrongPassword => "Try again.",
             Self::LinkSpent => "Ask for another one.",
+            Self::NotConfirmed => "Open the link in the mail that we sent. Your account page sends it again.",
+            Self::NotApproved => "We write to you when that is done. There is nothing that you have to do.",
+            Self::Refused => "Ask whoever runs this installation.",
+            Self::TooManyLetters => "Look among unwanted mail too. In an hour you can ask for another one.",
             Self::AppsLimit { .. } => "Delete one, or ask the operator for more.",
             Self::Crowded | Self::Away { .. } => "Try again in a minute. Running apps are not affected.",
         };

@@ -27,6 +27,7 @@ impl Commands {
             let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
             let public = PublicKey::new(key.key_data().clone(), "").to_openssh().map_err(CommandError::internal)?;
             let mut tx = self.db.begin().await?;
+            self.confirmed(&mut tx, actor).await?;
             let kind = key.algorithm().as_str().to_owned();
             let added = store::key::add(&mut tx, actor.user, &name, &kind, &fingerprint, &public).await?;
             self.record(&mut tx, actor, "key add", &fingerprint, None, Some(serde_json::json!({ "name": name })))

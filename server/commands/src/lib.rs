@@ -10,8 +10,12 @@ mod deploys;
 mod disk;
 mod error;
 mod keys;
+mod letters;
+mod limits;
 mod log;
+mod operator;
 mod password;
+mod people;
 mod users;
 mod verbs;
 mod view;
@@ -30,7 +34,10 @@ use self::password::Passwords;
 pub use self::deploys::{BranchMove, NewPush, PushTarget, Repository};
 pub use self::disk::Naming;
 pub use self::error::{CommandError, Kind};
+pub use self::limits::EVENTS_A_PAGE;
 pub use self::log::{LogLines, LogWhat};
+pub use self::operator::{CustomersAsked, DecisionsAsked, NewLimits, Operator};
+pub use self::people::{ApprovalRule, Confirmation, Rules};
 pub use self::users::SignUp;
 pub use self::verbs::COUNT_MAX;
 pub use self::view::*;
@@ -109,6 +116,7 @@ pub struct Commands {
     logs: Option<link::Client>,
     urls: Arc<Urls>,
     passwords: Passwords,
+    rules: Rules,
     changes: watch::Receiver<u64>,
     /// Who claims steps: this process.
     holder: Arc<str>,
@@ -136,6 +144,7 @@ impl Commands {
             logs: config.logs.map(|(socket, token)| link::Client::new(socket, token)),
             urls: Arc::new(config.urls),
             passwords: Passwords::new(),
+            rules: Rules::default(),
             changes,
             holder: format!("{:016x}", rand::random::<u64>()).into(),
             _listening: Arc::new(Listening(listening)),

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use domain::{Email, Secret, UserId};
+use domain::{Approval, Email, Secret, UserId};
 use sha2::{Digest, Sha256};
 use store::event::NewEvent;
 
+use crate::letters::Letter;
 use crate::password::Passwords;
-use crate::{Actor, CommandError, Commands, Door, UserView, timely};
+use crate::people::evenly;
+use crate::{Actor, ApprovalRule, CommandError, Commands, Confirmation, Door, Rules, UserView, timely};
 
 /// What a new user typed; each is checked here.
 #[derive(Debug, Clone)]
@@ -31,11 +33,28 @@ impl Commands {
             let name = checked_name(&new.name)?;
             let email: Email = new.email.parse().map_err(|cause| CommandError::name("email", cause))?;
             Passwords::check(&new.password)?;
-            let hash = self.passwords.hash(&new.password).await?;
-            self.user_with_customer(&email, &name, Some(&hash), false, Door::Page, origin).await?;
-            Ok(())
+            evenly(async {
+                let hash = self.passwords.hash(&new.password).await?;
+                let rules = self.rules;
+                let made =
+                    self.user_with_customer(&email, &name, Some(&hash), false, rules, Door::Page, origin).await?;
+                if made.is_none() {
+                    self.tell_known(&email).await?;
+                }
+                Ok(())
+            })
+            .await
         })
         .await
+    }
+
+    /// Their owner is told that somebody tried to sign up with their address.
+    async fn tell_known(&self, email: &Email) -> Result<(), CommandError> {
+        let mut tx = self.db.begin().await?;
+        if let Some(known) = store::user::addressee(&mut **tx, email).await? {
+            self.letter_asked(&mut tx, &known, Letter::Known).await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Whose address and password these are.
@@ -77,6 +96,8 @@ impl Commands {
                 name: user.name,
                 operator: user.operator,
                 sessions_since: user.sessions_since,
+                confirmed: user.confirmed,
+                approval: user.approval,
                 has_password: user.has_password,
             })
         })
@@ -114,7 +135,8 @@ impl Commands {
     pub async fn user_create(&self, email: &Email, name: &str, operator: bool) -> Result<String, CommandError> {
         timely(async {
             let name = checked_name(name)?;
-            let user = self.user_with_customer(email, &name, None, operator, Door::Shell, None).await?;
+            let user =
+                self.user_with_customer(email, &name, None, operator, Rules::default(), Door::Shell, None).await?;
             self.link(user.ok_or(CommandError::EmailKnown)?).await
         })
         .await
@@ -140,24 +162,40 @@ impl Commands {
     }
 
     /// `None`: the address is known already, and nothing was made.
+    #[allow(clippy::too_many_arguments)]
     async fn user_with_customer(
         &self,
         email: &Email,
         name: &str,
         hash: Option<&str>,
         operator: bool,
+        rules: Rules,
         door: Door,
         origin: Option<IpAddr>,
     ) -> Result<Option<UserId>, CommandError> {
+        let confirmed = rules.confirmation == Confirmation::NotNeeded;
+        let approval = match rules.approval {
+            ApprovalRule::NotNeeded => Approval::Approved,
+            ApprovalRule::ByOperator => Approval::Waiting,
+        };
         let mut tx = self.db.begin().await?;
-        let Some(user) = store::user::create(&mut tx, email, name, hash, operator).await? else { return Ok(None) };
-        let customer = store::user::create_customer(&mut tx, name).await?;
+        let made = store::user::create(&mut tx, email, name, hash, operator, confirmed).await?;
+        let Some(user) = made else { return Ok(None) };
+        let customer = store::user::create_customer(&mut tx, name, approval).await?;
         store::user::join(&mut tx, user, customer).await?;
+        if !confirmed {
+            self.write(&mut tx, user, email.as_str(), Letter::Confirm).await?;
+        }
+        if approval == Approval::Waiting {
+            for operator in store::user::operators(&mut **tx).await? {
+                self.letter_asked(&mut tx, &operator, Letter::Waits).await?;
+            }
+        }
         let event = NewEvent {
             user: Some(user),
             customer: Some(customer),
             origin,
-            after: Some(serde_json::json!({ "operator": operator })),
+            after: Some(serde_json::json!({ "operator": operator, "confirmed": confirmed, "approval": approval })),
             ..self.event(door, "user create", "")
         };
         store::event::record(&mut tx, event).await?;

@@ -247,6 +247,6 @@ pub(crate) fn processes(app: &Reserved) -> Vec<ProcessView> {
     app.formation.0.iter().map(view).collect()
 }
 
-fn memory(app: &Reserved) -> i64 {
+pub(crate) fn memory(app: &Reserved) -> i64 {
     processes(app).iter().map(|p| i64::from(p.count).saturating_mul(p.memory_bytes)).sum()
 }

@@ -1,9 +1,11 @@
 //! What commands return: structs of their own, since a column is not an API. Sums, states and
 //! permissions come finished; a page only draws them.
 
+use std::net::IpAddr;
+
 use domain::{
-    AppName, AppState, Cause, CommitId, CustomerId, DeployId, DeployState, Email, InstanceId, InstanceState, KeyId,
-    Outcome, ProcessName, Reason, ReleaseNumber, Step, Time, UserId,
+    AppName, AppState, Approval, Cause, CommitId, CustomerId, DeployId, DeployState, Email, InstanceId, InstanceState,
+    KeyId, MailId, MailState, Outcome, ProcessName, Reason, ReleaseNumber, Step, Time, UserId,
 };
 
 /// The signed-in user, for the header and the account page.
@@ -18,6 +20,10 @@ pub struct UserView {
     /// Sessions that began before are void.
     pub sessions_since: Time,
     pub has_password: bool,
+    /// The address was shown to be theirs; without it nothing is begun.
+    pub confirmed: bool,
+    /// Of their customer.
+    pub approval: Approval,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -167,4 +173,158 @@ pub struct StepView {
     pub ended: Option<Time>,
     pub outcome: Option<Outcome>,
     pub detail: Option<String>,
+}
+
+/// What is used of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    pub used: i64,
+    pub max: i64,
+}
+
+/// What a customer may use, and what is used of it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsView {
+    pub apps: Used,
+    /// Reserved by the instances of apps that run.
+    pub memory_bytes: Used,
+    /// At once.
+    pub builds: Used,
+    /// Of one build.
+    pub build_seconds_max: i32,
+    pub disk_bytes: Used,
+}
+
+/// Who did what when from where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventView {
+    pub id: i64,
+    pub at: Time,
+    /// By name; `None`: root's shell, or a user who is gone.
+    pub by: Option<String>,
+    /// `page`, `ssh`, `shell`
+    pub door: String,
+    pub origin: Option<IpAddr>,
+    /// `app create`
+    pub verb: String,
+    pub subject: String,
+    /// In words.
+    pub before: Option<String>,
+    pub after: Option<String>,
+}
+
+/// For the operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverviewView {
+    pub servers: Vec<ServerView>,
+    pub customers: i64,
+    pub customers_waiting: i64,
+    pub letters_failed: i64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerView {
+    pub name: String,
+    pub region: String,
+    pub cores: i32,
+    /// What apps may use.
+    pub memory_bytes: i64,
+    pub memory_used_bytes: i64,
+    pub memory_reserved_bytes: i64,
+    pub instances: i64,
+    pub builds: i64,
+    /// Of the disk that its data is on; 0: not known yet.
+    pub disk_bytes: i64,
+    pub disk_free_bytes: i64,
+    /// Since it was written down that it was heard; that happens every ten seconds. `None`: never.
+    pub silent_seconds: Option<f64>,
+    pub runs: Vec<ServerInstance>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerInstance {
+    pub app: AppName,
+    pub process: ProcessName,
+    pub index: i32,
+    pub state: InstanceState,
+    pub memory_bytes: i64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CustomersView {
+    pub customers: Vec<CustomerRow>,
+    pub all: i64,
+    pub waiting: i64,
+    /// Where the next page begins.
+    pub next: Option<CustomerId>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CustomerRow {
+    pub id: CustomerId,
+    pub name: String,
+    /// Of the first who joined.
+    pub email: String,
+    pub confirmed: bool,
+    pub operator: bool,
+    pub approval: Approval,
+    pub created: Time,
+    pub apps: i64,
+    pub apps_max: i32,
+    pub memory_bytes_max: i64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CustomerPage {
+    pub row: CustomerRow,
+    pub limits: LimitsView,
+    pub apps: Vec<(AppName, AppState)>,
+    /// Their addresses, and whether each is confirmed.
+    pub members: Vec<(String, bool)>,
+    pub events: Vec<EventView>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionView {
+    pub decisions: Vec<Decision>,
+    pub next: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    pub at: Time,
+    pub app: Option<AppName>,
+    pub customer: Option<(CustomerId, String)>,
+    pub what: String,
+    pub reason: String,
+}
+
+impl From<store::decision::Decision> for Decision {
+    fn from(row: store::decision::Decision) -> Self {
+        let customer = row.customer.zip(row.customer_name);
+        Self { at: row.at, app: row.app, customer, what: row.what, reason: row.reason }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct LettersView {
+    pub letters: Vec<LetterView>,
+    pub waiting: i64,
+    pub failed: i64,
+    pub next: Option<MailId>,
+}
+
+/// What it says is nobody's but its reader's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LetterView {
+    pub id: MailId,
+    pub address: String,
+    pub kind: String,
+    pub subject: String,
+    pub state: MailState,
+    pub tries: i32,
+    pub next_try: Time,
+    pub error: Option<String>,
+    pub created: Time,
+    pub ended: Option<Time>,
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use commands::{Actor, AppHealth, CommandError, Commands, Config, Door, Kind, LogWhat, NewPush, SignUp, Urls};
 use domain::{AppName, DeployState, Email, KeyId, Secret, UserId};
 
+#[path = "people/mod.rs"]
+mod people;
+
 const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti ada@laptop";
 
 struct Doors {

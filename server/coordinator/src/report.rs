@@ -31,7 +31,8 @@ pub async fn take(
         if server_is_news {
             let cores = i32::try_from(report.cores).unwrap_or(i32::MAX);
             let memory_bytes = i64::try_from(report.memory_bytes).unwrap_or(i64::MAX);
-            server::saw(&mut **tx, server, &report.boot_id, cores, memory_bytes).await?;
+            let used = i64::try_from(report.memory_used_bytes).unwrap_or(i64::MAX);
+            server::saw(&mut **tx, server, &report.boot_id, cores, memory_bytes, used).await?;
             if let Some(disk) = &report.disk {
                 server::saw_disk(&mut **tx, server, &disk.space).await?;
             }

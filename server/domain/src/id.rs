@@ -39,4 +39,6 @@ ids! {
     ServerId,
     /// A user's SSH key.
     KeyId,
+    /// A letter.
+    MailId,
 }

@@ -16,9 +16,12 @@ mod time;
 pub mod wire;
 
 pub use self::hash::{BundleHash, CommitId, HashError, ImageHash, SourceHash};
-pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, ServerId, UserId};
+pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, MailId, ServerId, UserId};
 pub use self::meter::{Life, Meter, Reading};
 pub use self::name::{APPS_RESERVED, AppName, Email, Hostname, NameError, ProcessName, StackName};
 pub use self::secret::Secret;
-pub use self::state::{AppState, Cause, DeployState, InstanceState, Outcome, Reason, ReleaseNumber, Step, Wanted};
+pub use self::state::{
+    AppState, Approval, Cause, DeployState, InstanceState, LinkKind, MailState, Outcome, Reason, ReleaseNumber, Step,
+    Wanted,
+};
 pub use self::time::Time;

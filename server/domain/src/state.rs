@@ -14,6 +14,36 @@ words! {
 }
 
 words! {
+    /// Whether a new customer may use Berth: where sign-up is by approval the operator says so.
+    pub enum Approval {
+        Waiting => "waiting",
+        Approved => "approved",
+        Refused => "refused",
+    }
+}
+
+words! {
+    /// Where a letter is.
+    pub enum MailState {
+        /// To be sent, or to be tried again.
+        Waiting => "waiting",
+        Sent => "sent",
+        /// Given up: somebody should look.
+        Failed => "failed",
+    }
+}
+
+words! {
+    /// What a mailed one-time link is for.
+    pub enum LinkKind {
+        /// Shows that the address is theirs.
+        Confirm => "confirm",
+        /// Sets a new password.
+        Reset => "reset",
+    }
+}
+
+words! {
     /// Where a deploy is. `live`, `failed` and `canceled` are final.
     pub enum DeployState {
         /// Waits for an earlier deploy of the app, or for a free builder.

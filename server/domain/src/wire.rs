@@ -198,6 +198,9 @@ pub struct RunnerReport {
     pub cores: u32,
     /// What apps may use: the server's less the platform's reserve.
     pub memory_bytes: u64,
+    /// What they use now.
+    #[serde(default)]
+    pub memory_used_bytes: u64,
     /// What was last taken in; reports on an older truth are still true of instances.
     pub seen: Option<Seen>,
     /// Every instance that exists here, and those that ended until the coordinator has heard so.

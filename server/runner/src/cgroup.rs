@@ -114,6 +114,21 @@ impl Cgroups {
         self.make(&format!("{apps}/shims"))
     }
 
+    /// What apps use together, without files that the kernel only keeps in memory while nobody wants it.
+    pub fn memory_used_bytes(&self) -> u64 {
+        let apps = format!("{}/apps", self.slice);
+        let (group, now, idle) = match &self.host {
+            Host::V2 { root } => (root.join(apps), "memory.current", "inactive_file "),
+            Host::V1 { .. } => match self.v1("memory") {
+                Some(memory) => (memory.join(apps), "memory.usage_in_bytes", "total_inactive_file "),
+                None => return 0,
+            },
+        };
+        let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
+        let kept = read("memory.stat").lines().find_map(|line| line.strip_prefix(idle)?.parse::<u64>().ok());
+        read(now).trim().parse::<u64>().unwrap_or(0).saturating_sub(kept.unwrap_or(0))
+    }
+
     /// A unit's own group, above its sandboxes' ones. Made anew or already there.
     pub fn make_unit(&self, unit: &str) -> io::Result<()> {
         self.make(&format!("{}/apps/{unit}", self.slice))

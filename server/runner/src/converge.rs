@@ -300,6 +300,7 @@ impl Converge {
             boot_id: self.server.meters.boot_id().to_owned(),
             cores: cores(),
             memory_bytes: self.server.slice.memory_bytes(),
+            memory_used_bytes: self.server.slice.memory_used_bytes(),
             seen: self.seen.clone(),
             instances: self.seats.values().map(|s| s.report()).collect(),
             builds: self.builds.reports.borrow().clone(),

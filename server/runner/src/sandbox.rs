@@ -200,6 +200,11 @@ impl Slice {
         self.inner.memory_bytes
     }
 
+    /// What they use now.
+    pub fn memory_used_bytes(&self) -> u64 {
+        self.inner.cgroups.memory_used_bytes()
+    }
+
     /// The shim's program, which is also git's hook and the health check's probe.
     pub fn shim(&self) -> &Path {
         &self.inner.shim

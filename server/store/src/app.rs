@@ -44,6 +44,11 @@ pub async fn get(db: impl PgExecutor<'_>, customer: CustomerId, name: &AppName) 
     .await?)
 }
 
+/// The name of an app whose owner was checked.
+pub async fn name(db: impl PgExecutor<'_>, app: AppId) -> Result<Option<AppName>> {
+    Ok(query_scalar!("select name from app where id = $1", app.0).fetch_optional(db).await?)
+}
+
 /// How many apps `customer` has, and may have. Until the transaction ends, only it may create one for them.
 pub async fn room(tx: &mut Tx, customer: CustomerId) -> Result<(i64, i64)> {
     query!("select pg_advisory_xact_lock(1, $1::int8::int4)", customer.0 & 0x7fff_ffff).execute(&mut ***tx).await?;

@@ -12,12 +12,15 @@ mod migrate;
 mod open;
 
 pub mod app;
+pub mod customer;
+pub mod decision;
 pub mod deploy;
 pub mod disk;
 pub mod event;
 pub mod instance;
 pub mod key;
 pub mod leader;
+pub mod mail;
 pub mod reading;
 pub mod server;
 pub mod user;

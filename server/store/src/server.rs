@@ -40,13 +40,16 @@ pub async fn saw(
     boot_id: &str,
     cores: i32,
     memory_bytes: i64,
+    memory_used_bytes: i64,
 ) -> Result<()> {
     query!(
-        "update server set boot_id = $2, cores = $3, memory_bytes = $4, seen = clock_timestamp() where id = $1",
+        "update server set boot_id = $2, cores = $3, memory_bytes = $4, memory_used_bytes = $5,
+                           seen = clock_timestamp() where id = $1",
         server.0,
         boot_id,
         cores,
-        memory_bytes
+        memory_bytes,
+        memory_used_bytes
     )
     .execute(db)
     .await?;
@@ -66,4 +69,72 @@ pub async fn saw_disk(db: impl PgExecutor<'_>, server: ServerId, space: &Space) 
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// For the operator.
+pub mod overview {
+    use domain::{AppName, InstanceState, ProcessName};
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    pub struct Server {
+        pub id: ServerId,
+        pub name: String,
+        pub region: String,
+        pub cores: i32,
+        /// What apps may use.
+        pub memory_bytes: i64,
+        pub memory_used_bytes: i64,
+        /// Of its living instances.
+        pub memory_reserved_bytes: i64,
+        pub instances: i64,
+        pub builds: i64,
+        /// Of the disk that its data is on; 0: not known yet.
+        pub disk_bytes: i64,
+        pub disk_free_bytes: i64,
+        /// How long ago it was heard from; it is written down every ten seconds.
+        pub silent_seconds: Option<f64>,
+    }
+
+    pub async fn servers(db: impl PgExecutor<'_>) -> Result<Vec<Server>> {
+        Ok(query_as!(
+            Server,
+            r#"select s.id, s.name, s.region, s.cores, s.memory_bytes, s.memory_used_bytes,
+                      coalesce(i.memory_bytes, 0)::int8 as "memory_reserved_bytes!",
+                      coalesce(i.instances, 0) as "instances!",
+                      (select count(*) from deploy where server_id = s.id and state = 'building') as "builds!",
+                      s.disk_bytes, s.disk_free_bytes,
+                      extract(epoch from now() - s.seen)::float8 as silent_seconds
+               from server s
+               left join (select server_id, count(*) as instances, sum(memory_bytes) as memory_bytes from instance
+                          where ended is null group by server_id) i on i.server_id = s.id
+               order by s.name"#
+        )
+        .fetch_all(db)
+        .await?)
+    }
+
+    #[derive(Debug, Clone)]
+    pub struct Instance {
+        pub server_id: ServerId,
+        pub app: AppName,
+        pub process: ProcessName,
+        pub index: i32,
+        pub state: InstanceState,
+        pub memory_bytes: i64,
+    }
+
+    /// The living, at most `limit`, by server and app.
+    pub async fn instances(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<Instance>> {
+        Ok(query_as!(
+            Instance,
+            "select i.server_id, a.name as app, i.process, i.index, i.state, i.memory_bytes
+             from instance i join app a on a.id = i.app_id
+             where i.ended is null order by i.server_id, a.name, i.process, i.index limit $1",
+            limit
+        )
+        .fetch_all(db)
+        .await?)
+    }
 }

@@ -19,6 +19,7 @@ mod state;
 mod tests;
 
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use domain::{Hostname, Secret};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ pub struct Config {
     /// Who may connect: the balancer (and root, who looks whether it lives).
     pub peers: Vec<u32>,
     pub sign_up: SignUp,
+    pub confirmation: commands::Confirmation,
+    /// Where letters lie that no mail server takes; the operator is told.
+    pub letters: Option<PathBuf>,
 }
 
 /// Who may make an account on the site.
@@ -44,6 +48,8 @@ pub struct Config {
 #[serde(rename_all = "snake_case")]
 pub enum SignUp {
     Open,
+    /// Anybody, who begins when the operator has approved.
+    Approval,
     /// The operator alone, by `berth user create`.
     Closed,
 }

@@ -19,13 +19,15 @@ pub enum Limit {
     TriesByAddress,
     TriesByUser,
     AccountsByAddress,
+    ResetsByAddress,
+    ResetsOfUser,
 }
 
 impl Limit {
     fn most(self) -> u32 {
         match self {
-            Self::TriesByAddress | Self::AccountsByAddress => 10,
-            Self::TriesByUser => 5,
+            Self::TriesByAddress | Self::AccountsByAddress | Self::ResetsByAddress => 10,
+            Self::TriesByUser | Self::ResetsOfUser => 5,
         }
     }
 
@@ -34,6 +36,8 @@ impl Limit {
             Self::TriesByAddress => "signin-address",
             Self::TriesByUser => "signin-user",
             Self::AccountsByAddress => "signup-address",
+            Self::ResetsByAddress => "reset-address",
+            Self::ResetsOfUser => "reset-user",
         }
     }
 }

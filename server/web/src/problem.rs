@@ -36,6 +36,7 @@ pub fn status(kind: Kind) -> StatusCode {
         Kind::Invalid | Kind::Conflict => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::Limit => StatusCode::TOO_MANY_REQUESTS,
         Kind::Away => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -87,6 +88,7 @@ impl Problem {
         let title = match cause.kind() {
             Kind::NotFound => return Self::not_found(),
             Kind::Away => "Not just now",
+            Kind::Forbidden => "Not yet",
             Kind::Limit => "That is too much",
             Kind::Internal => "That is a defect of ours",
             Kind::Unauthenticated => "That did not let you in",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Redirect, Response};
-use commands::{Actor, CommandError, Door, Kind, UserView};
+use commands::{Actor, CommandError, Door, Kind, Operator, UserView};
 use domain::{Secret, Time, UserId};
 use http::StatusCode;
 use http::request::Parts;
@@ -200,6 +200,30 @@ impl FromRequestParts<Shared> for SignedIn {
             }
             None => Err(Redirect::to("/signin").into_response()),
         }
+    }
+}
+
+/// A request of the operator. For everybody else there is nothing.
+pub struct TheOperator {
+    pub user: UserView,
+    pub by: Operator,
+}
+
+impl FromRequestParts<Shared> for TheOperator {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Response> {
+        let nothing = || Failed::Page(Problem::not_found()).into_response();
+        let session = session(parts).map_err(IntoResponse::into_response)?;
+        let user = user(state, &session).await.map_err(IntoResponse::into_response)?.ok_or_else(nothing)?;
+        if let Some(seen) = parts.extensions.get::<Seen>() {
+            seen.set(user.clone());
+        }
+        if !user.operator {
+            return Err(nothing());
+        }
+        let origin = parts.extensions.get::<Visitor>().and_then(|visitor| visitor.address);
+        Ok(Self { by: Operator::User(actor(&user, origin)), user })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use commands::{Commands, UserView};
+use commands::{ApprovalRule, Commands, Confirmation, Rules, UserView};
 use domain::{Hostname, Time};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,11 +33,19 @@ impl State {
         let redis = crate::session::connect(&config.redis_url).map_err(|cause| WebError::Redis { cause })?;
         let urls = config.commands.urls.clone();
         let commands = Commands::connect(config.commands).await.map_err(|cause| WebError::Commands { cause })?;
+        let approval = match config.sign_up {
+            SignUp::Approval => ApprovalRule::ByOperator,
+            SignUp::Open | SignUp::Closed => ApprovalRule::NotNeeded,
+        };
+        let commands = commands.with_rules(Rules { approval, confirmation: config.confirmation });
         let assets = Assets::new(assets);
         let site = app::Site {
             assets: assets.base().to_owned(),
             islands: assets.has("berth.js") && assets.has("berth_bg.wasm"),
-            sign_up: config.sign_up == SignUp::Open,
+            sign_up: config.sign_up != SignUp::Closed,
+            approval: config.sign_up == SignUp::Approval,
+            confirmation: config.confirmation != Confirmation::NotNeeded,
+            letters: config.letters.map(|dir| dir.display().to_string()),
             urls,
         };
         Ok(Arc::new(Self {

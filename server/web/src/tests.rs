@@ -16,6 +16,8 @@ use tower::ServiceExt;
 use crate::state::{Shared, State};
 use crate::{Asset, Config, SignUp, guard};
 
+mod people;
+
 const HOST: &str = "localhost:8080";
 const PASSWORD: &str = "four unrelated words here";
 
@@ -54,6 +56,8 @@ async fn site_at(url: &str, sign_up: SignUp) -> Result<Site> {
         hosts: vec!["localhost".parse()?],
         peers: vec![],
         sign_up,
+        confirmation: commands::Confirmation::NotNeeded,
+        letters: None,
     };
     let css =
         Asset { path: "berth.css".to_owned(), content_type: "text/css".to_owned(), bytes: b"body { color: red }" };

@@ -294,6 +294,7 @@ impl Orders {
             boot_id: BOOT.into(),
             cores: 4,
             memory_bytes: 8 << 30,
+            memory_used_bytes: 0,
             seen: None,
             instances: self.states.values().cloned().collect(),
             builds: builds.iter().map(build).collect(),

@@ -16,6 +16,7 @@ fn report(builds: Vec<BuildReport>) -> RunnerReport {
         boot_id: BOOT.into(),
         cores: 2,
         memory_bytes: 4 << 30,
+        memory_used_bytes: 0,
         seen: None,
         instances: vec![],
         builds,

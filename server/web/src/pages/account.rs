@@ -1,21 +1,107 @@
 //! Keys and sessions of the signed-in user.
 
-use app::{KeyForm, NewApp, Typed};
+use app::{AccountPage, ActivityPage, KeyForm, NewApp, PasswordForm, Typed};
 use axum::Form;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::Kind;
-use domain::KeyId;
+use domain::{KeyId, Secret};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::{again, sign};
+use crate::limits::Limit;
 use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
 use crate::state::Shared;
 
+/// On the account's own page.
+const EVENTS: usize = 8;
+
 pub async fn account(State(state): State<Shared>, who: SignedIn) -> Result<Html<String>, Failed> {
-    let keys = state.commands.keys(&who.actor).await?;
-    Ok(Html(app::account(state.page(Some(&who.user)), keys, KeyForm::default())))
+    let shown = shown(&state, &who, KeyForm::default(), PasswordForm::default()).await?;
+    Ok(Html(app::account(state.page(Some(&who.user)), shown)))
+}
+
+async fn shown(state: &Shared, who: &SignedIn, key: KeyForm, password: PasswordForm) -> Result<AccountPage, Failed> {
+    let commands = &state.commands;
+    let (keys, limits, mut events) = tokio::try_join!(
+        commands.keys(&who.actor),
+        commands.limits(&who.actor),
+        commands.events(&who.actor, None, None)
+    )?;
+    events.truncate(EVENTS);
+    Ok(AccountPage { keys, key, password, limits, events })
+}
+
+#[derive(Deserialize)]
+pub struct Before {
+    pub before: Option<i64>,
+}
+
+pub async fn activity(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Query(Before { before }): Query<Before>,
+) -> Result<Html<String>, Failed> {
+    let events = state.commands.events(&who.actor, None, before).await?;
+    let next = next(&events);
+    let shown = ActivityPage { app: None, events, older: before.is_some(), next };
+    Ok(Html(app::activity(state.page(Some(&who.user)), shown)))
+}
+
+/// Where the next page begins, when this one is full.
+pub fn next(events: &[commands::EventView]) -> Option<i64> {
+    events.last().filter(|_| events.len() >= commands::EVENTS_A_PAGE).map(|event| event.id)
+}
+
+/// Sends the confirmation once more.
+pub async fn confirm(State(state): State<Shared>, who: SignedIn) -> Result<Redirect, Failed> {
+    state.commands.confirm_again(&who.actor).await?;
+    Ok(Redirect::to("/account"))
+}
+
+#[derive(Deserialize)]
+pub struct NewPassword {
+    #[serde(default = "none")]
+    old: Secret<String>,
+    #[serde(default = "none")]
+    password: Secret<String>,
+}
+
+fn none() -> Secret<String> {
+    Secret::new(String::new())
+}
+
+/// Every session ends by it; this browser signs in anew.
+pub async fn password(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Form(typed): Form<NewPassword>,
+) -> Result<Response, Failed> {
+    let name = who.user.email.to_string();
+    if let Err(wait) = state.limits.take(Limit::TriesByUser, &name).await {
+        let form = PasswordForm { general: Some(sign::too_many(wait)), ..PasswordForm::default() };
+        let shown = shown(&state, &who, KeyForm::default(), form).await?;
+        let html = Html(app::account(state.page(Some(&who.user)), shown));
+        return Ok((StatusCode::TOO_MANY_REQUESTS, sign::retry_after(wait), html).into_response());
+    }
+    let cause = match state.commands.password_change(&who.actor, &typed.old, &typed.password).await {
+        Ok(()) => {
+            state.limits.forgive(Limit::TriesByUser, &name).await;
+            sign::end(&state, &who.session).await?;
+            return Ok(Redirect::to("/signin?new=password").into_response());
+        }
+        Err(cause) => cause,
+    };
+    let mut form = PasswordForm::default();
+    match (cause.kind(), cause.field()) {
+        (Kind::Invalid, Some("old")) => form.old = Some(cause.message()),
+        (Kind::Invalid, Some("password")) => form.password = Some(cause.message()),
+        _ => return Err(cause.into()),
+    }
+    let shown = shown(&state, &who, KeyForm::default(), form).await?;
+    Ok(again(app::account(state.page(Some(&who.user)), shown)))
 }
 
 #[derive(Deserialize)]
@@ -53,12 +139,13 @@ pub async fn key_add(
         Some("name") => form.name.error = Some(message),
         _ => form.key.error = Some(message),
     }
-    let keys = state.commands.keys(&who.actor).await?;
     let page = state.page(Some(&who.user));
-    Ok(again(match from_new {
-        true => app::new_app(page, NewApp { keys, key: form, first: true, ..NewApp::default() }),
-        false => app::account(page, keys, form),
-    }))
+    if from_new {
+        let keys = state.commands.keys(&who.actor).await?;
+        return Ok(again(app::new_app(page, NewApp { keys, key: form, first: true, ..NewApp::default() })));
+    }
+    let shown = shown(&state, &who, form, PasswordForm::default()).await?;
+    Ok(again(app::account(page, shown)))
 }
 
 pub async fn key_remove(

@@ -1,6 +1,6 @@
 //! Apps and their deploys.
 
-use app::{AppPage, DeployPage, NewApp, Typed};
+use app::{ActivityPage, AppPage, DeployPage, NewApp, Typed};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -10,6 +10,7 @@ use domain::wire::LogLine;
 use futures_util::TryStreamExt;
 use serde::Deserialize;
 
+use super::account::{Before, next};
 use super::again;
 use crate::events::{self, Cursor, Of};
 use crate::problem::{Failed, Problem};
@@ -120,6 +121,20 @@ pub async fn deploy(
     let cursor = Cursor { lines: 0, deploy: number, build: end_of(lines.as_ref()) };
     let shown = DeployPage { deploy, lines, after: cursor.to_string() };
     Ok(Html(app::deploy(state.page(Some(&who.user)), shown)))
+}
+
+/// Who changed what of it.
+pub async fn activity(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(name): Path<String>,
+    Query(Before { before }): Query<Before>,
+) -> Result<Html<String>, Failed> {
+    let name = parse(&name)?;
+    let events = state.commands.events(&who.actor, Some(&name), before).await?;
+    let next = next(&events);
+    let shown = ActivityPage { app: Some(name.to_string()), events, older: before.is_some(), next };
+    Ok(Html(app::activity(state.page(Some(&who.user)), shown)))
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,8 @@
 
 pub mod account;
 pub mod apps;
+pub mod operator;
+pub mod reset;
 pub mod sign;
 pub mod verbs;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use app::Typed;
+use app::{Typed, Welcome};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -68,7 +68,7 @@ pub async fn up_post(
 #[derive(Deserialize)]
 pub struct Coming {
     next: Option<String>,
-    /// Comes from signing up.
+    /// Where from: `yes` is signing up.
     new: Option<String>,
 }
 
@@ -77,7 +77,12 @@ pub async fn in_(State(state): State<Shared>, who: Anybody, Query(coming): Query
     if who.user.is_some() {
         return Redirect::to(next.as_deref().unwrap_or("/apps")).into_response();
     }
-    let welcome = coming.new.is_some();
+    let welcome = match coming.new.as_deref() {
+        Some("yes") => Some(Welcome::New),
+        Some("password") => Some(Welcome::Password),
+        Some("confirmed") => Some(Welcome::Confirmed),
+        _ => None,
+    };
     Html(app::sign_in(state.page(None), Typed::default(), None, next, welcome)).into_response()
 }
 
@@ -92,7 +97,7 @@ pub struct SignIn {
 pub async fn in_post(State(state): State<Shared>, who: Anybody, Form(typed): Form<SignIn>) -> Result<Response, Failed> {
     let next = typed.next.filter(|path| ours(path));
     let form = |wrong: String| {
-        app::sign_in(state.page(None), Typed::new(typed.email.clone()), Some(wrong), next.clone(), false)
+        app::sign_in(state.page(None), Typed::new(typed.email.clone()), Some(wrong), next.clone(), None)
     };
     let address = network(who.address);
     for (limit, name) in [(Limit::TriesByAddress, &address), (Limit::TriesByUser, &typed.email)] {
@@ -123,7 +128,7 @@ pub async fn link_post(
 ) -> Result<Response, Failed> {
     let address = network(who.address);
     if let Err(wait) = state.limits.take(Limit::TriesByAddress, &address).await {
-        let html = app::sign_in(state.page(None), Typed::default(), Some(too_many(wait)), None, false);
+        let html = app::sign_in(state.page(None), Typed::default(), Some(too_many(wait)), None, None);
         return Ok((StatusCode::TOO_MANY_REQUESTS, retry_after(wait), Html(html)).into_response());
     }
     let user = state.commands.redeem_link(&token).await?;
@@ -154,7 +159,7 @@ fn ours(path: &str) -> bool {
     begins && path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-')) && !path.contains("//")
 }
 
-fn too_many(wait: Duration) -> String {
+pub fn too_many(wait: Duration) -> String {
     let minutes = wait.as_secs().div_ceil(60);
     match minutes {
         0 | 1 => "Those were too many tries. Wait a minute, then try again.".to_owned(),
@@ -162,7 +167,7 @@ fn too_many(wait: Duration) -> String {
     }
 }
 
-fn retry_after(wait: Duration) -> [(header::HeaderName, String); 1] {
+pub fn retry_after(wait: Duration) -> [(header::HeaderName, String); 1] {
     [(header::RETRY_AFTER, wait.as_secs().max(1).to_string())]
 }
 

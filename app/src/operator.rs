@@ -1,0 +1,579 @@
+//! The operator's pages: what runs where, who uses it, what was decided, what was written to people.
+
+use commands::{
+    CustomerPage, CustomersView, DecisionView, LetterView, LettersView, OverviewView, ServerInstance, ServerView,
+};
+use domain::{Approval, MailState, Time};
+use leptos::prelude::*;
+
+use crate::activity;
+use crate::form::{Field, Typed, summary};
+use crate::frame::{Frame, Page, Place};
+use crate::limits::{bytes, share, table};
+use crate::state::{instance, sentence};
+use crate::when::Moment;
+
+/// A server is written down as heard every ten seconds; after this it is called silent.
+const SILENT_SECONDS: f64 = 30.0;
+
+pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
+    let letters = page.site.letters.clone();
+    Frame::new(page, "Servers · Berth operator").place(Place::Servers).html(move || {
+        let silent: Vec<&str> = shown.servers.iter().filter(|s| is_silent(s)).map(|s| s.name.as_str()).collect();
+        let title = match (silent.as_slice(), shown.customers_waiting, shown.letters_failed) {
+            ([], 0, 0) => "Nothing needs you".to_owned(),
+            ([], 0, 1) => "A mail could not be sent".to_owned(),
+            ([], 0, n) => format!("{n} mails could not be sent"),
+            ([], 1, _) => "A customer waits for you".to_owned(),
+            ([], n, _) => format!("{n} customers wait for you"),
+            ([one], ..) => format!("{one} is silent"),
+            (several, ..) => format!("{} servers are silent", several.len()),
+        };
+        let sum = |of: fn(&ServerView) -> i64| shown.servers.iter().map(of).sum::<i64>();
+        let instances = sum(|s| s.instances);
+        let sub = format!(
+            "{}, {} of {}.",
+            count(shown.servers.len() as i64, "server", "servers"),
+            count(instances, "instance", "instances"),
+            count(shown.customers, "customer", "customers"),
+        );
+        let (memory, used, reserved) =
+            (sum(|s| s.memory_bytes), sum(|s| s.memory_used_bytes), sum(|s| s.memory_reserved_bytes));
+        let waiting = (shown.customers_waiting > 0).then(|| {
+            view! { <a class="btn main" href="/operator/customers?state=waiting">"Look at who waits"</a> }
+        });
+        let failed = (shown.letters_failed > 0).then(|| {
+            view! { <a class="btn" href="/operator/mail?state=failed">"Mails that could not be sent"</a> }
+        });
+        let rows: Vec<_> = shown.servers.iter().map(server).collect();
+        view! {
+            <header class="head">
+                <div class="title">
+                    <h1>{title}</h1>
+                    <div class="actions">{waiting} {failed}</div>
+                </div>
+                <p class="sub">{sub}</p>
+            </header>
+            <dl class="sheet vitals">
+                {vital("Memory used", bytes(used), format!("of {}", bytes(memory)))}
+                {vital("Promised to apps", bytes(reserved), "by what is reserved".to_owned())}
+                {vital("Cores", sum(|s| s.cores.into()).to_string(), "in all".to_owned())}
+                {vital("Instances", instances.to_string(), count(sum(|s| s.builds), "build runs", "builds run"))}
+                {vital("Customers", shown.customers.to_string(), format!("{} wait", shown.customers_waiting))}
+                {vital("Mails not sent", shown.letters_failed.to_string(), letters.map_or("by SMTP".to_owned(), |_| "they lie in a folder".to_owned()))}
+            </dl>
+            <section class="sheet">
+                <header>
+                    <h2>"Servers"</h2>
+                    <span>"solid: used; pale: promised"</span>
+                </header>
+                <table class="fold">
+                    <thead>
+                        <tr>
+                            <th scope="col">"Server"</th>
+                            <th scope="col">"Health"</th>
+                            <th scope="col">"Memory of apps"</th>
+                            <th scope="col" class="n">"Cores"</th>
+                            <th scope="col" class="n">"Disk free"</th>
+                            <th scope="col" class="n">"Instances"</th>
+                            <th scope="col" class="n">"Heard from"</th>
+                        </tr>
+                    </thead>
+                    <tbody>{rows}</tbody>
+                </table>
+            </section>
+            {shown.servers.iter().map(runs).collect::<Vec<_>>()}
+        }
+    })
+}
+
+fn is_silent(server: &ServerView) -> bool {
+    server.silent_seconds.is_none_or(|s| s > SILENT_SECONDS)
+}
+
+fn count(n: i64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn vital(name: &'static str, value: String, note: String) -> AnyView {
+    let (value, unit) = match value.split_once(' ') {
+        Some((value, unit)) => (value.to_owned(), Some(unit.to_owned())),
+        None => (value, None),
+    };
+    view! {
+        <div>
+            <dt>{name}</dt>
+            <dd>{value} {unit.map(|unit| view! { " " <small>{unit}</small> })}</dd>
+            <dd class="note">{note}</dd>
+        </div>
+    }
+    .into_any()
+}
+
+fn server(server: &ServerView) -> AnyView {
+    let (kind, word) = match (is_silent(server), server.silent_seconds) {
+        (false, _) => ("state running", "Well"),
+        (true, Some(_)) => ("state failed", "Silent"),
+        (true, None) => ("state failed", "Never heard"),
+    };
+    let heard = match server.silent_seconds {
+        None => "never".to_owned(),
+        Some(s) if s < 10.0 => "now".to_owned(),
+        Some(s) if s < 120.0 => format!("{s:.0} s ago"),
+        Some(s) => format!("{:.0} min ago", s / 60.0),
+    };
+    let (used, reserved, all) = (server.memory_used_bytes, server.memory_reserved_bytes, server.memory_bytes);
+    let words = format!("{} used, {} promised, of {}", bytes(used), bytes(reserved), bytes(all));
+    view! {
+        <tr>
+            <th scope="row">{server.name.clone()} " " <small class="hint">{server.region.clone()}</small></th>
+            <td><span class=kind>{word}</span></td>
+            <td class="wide mem">
+                {share(words.clone(), used, reserved, all)}
+                <small class="hint">{words}</small>
+            </td>
+            <td class="n gone">{server.cores}</td>
+            <td class="n gone">{(server.disk_bytes > 0).then(|| bytes(server.disk_free_bytes))}</td>
+            <td class="n gone">{server.instances}</td>
+            <td class="n gone">{heard}</td>
+        </tr>
+    }
+    .into_any()
+}
+
+fn runs(server: &ServerView) -> AnyView {
+    let row = |i: &ServerInstance| {
+        let state = instance(i.state);
+        let class = format!("state {}", state.kind);
+        let app = i.app.to_string();
+        let href = format!("/operator/decisions?app={app}");
+        view! {
+            <tr>
+                <th scope="row"><a href=href>{format!("{app}.{}.{}", i.process, i.index)}</a></th>
+                <td><span class=class>{state.word}</span></td>
+                <td class="n">{bytes(i.memory_bytes)}</td>
+            </tr>
+        }
+    };
+    let rows: Vec<_> = server.runs.iter().map(row).collect();
+    let title = format!("On {}: {}", server.name, count(server.instances, "instance", "instances"));
+    if rows.is_empty() {
+        return ().into_any();
+    }
+    view! {
+        <details class="sheet">
+            <summary>{title}</summary>
+            <table class="fold">
+                <thead>
+                    <tr>
+                        <th scope="col">"Instance"</th>
+                        <th scope="col">"State"</th>
+                        <th scope="col" class="n">"Memory"</th>
+                    </tr>
+                </thead>
+                <tbody>{rows}</tbody>
+            </table>
+        </details>
+    }
+    .into_any()
+}
+
+pub struct CustomersPage {
+    pub view: CustomersView,
+    pub state: Option<Approval>,
+    pub words: String,
+}
+
+pub fn customers(page: Page<'_>, shown: CustomersPage) -> String {
+    let now = page.now;
+    Frame::new(page, "Customers · Berth operator").place(Place::Customers).html(move || {
+        let CustomersPage { view, state, words } = shown;
+        let sub = match view.waiting {
+            0 => format!("{}. Nobody waits.", count(view.all, "customer", "customers")),
+            1 => format!("{}. One waits for your approval.", count(view.all, "customer", "customers")),
+            n => format!("{}. {n} wait for your approval.", count(view.all, "customer", "customers")),
+        };
+        let tab = |word: &'static str, label: &'static str, of: Option<Approval>| {
+            let href = if word.is_empty() {
+                "/operator/customers".to_owned()
+            } else {
+                format!("/operator/customers?state={word}")
+            };
+            view! { <a href=href aria-current=(of == state).then_some("page")>{label}</a> }
+        };
+        let next = view.next.map(|id| {
+            let state = state.map(|state| format!("&state={}", state.as_str())).unwrap_or_default();
+            let words = if words.is_empty() { String::new() } else { format!("&q={}", encoded(&words)) };
+            view! { <p><a href=format!("/operator/customers?before={id}{state}{words}")>"Older"</a></p> }
+        });
+        let rows: Vec<_> = view
+            .customers
+            .into_iter()
+            .map(|row| {
+                let href = format!("/operator/customers/{}", row.id);
+                let (class, word) = approval(row.approval);
+                let email = if row.confirmed { row.email } else { format!("{} (not confirmed)", row.email) };
+                let role = row.operator.then_some(" operator");
+                view! {
+                    <tr>
+                        <th scope="row"><a href=href>{row.name}</a> <small class="hint">{role}</small></th>
+                        <td><span class=class>{word}</span></td>
+                        <td class="wide">{email}</td>
+                        <td class="n gone">{format!("{} of {}", row.apps, row.apps_max)}</td>
+                        <td class="n gone">{bytes(row.memory_bytes_max)}</td>
+                        <td class="n gone">{Moment::of(now, row.created)}</td>
+                    </tr>
+                }
+            })
+            .collect();
+        let none = rows.is_empty().then(|| view! { <p class="hint">"Nobody here."</p> });
+        view! {
+            <header class="head">
+                <h1>"Customers"</h1>
+                <p class="sub">{sub}</p>
+                <nav class="tabs" aria-label="Which">
+                    {tab("", "All", None)}
+                    {tab("waiting", "Waiting", Some(Approval::Waiting))}
+                    {tab("approved", "Approved", Some(Approval::Approved))}
+                    {tab("refused", "Refused", Some(Approval::Refused))}
+                </nav>
+            </header>
+            <section class="sheet" aria-label="Customers">
+                <form class="row" method="get" action="/operator/customers">
+                    <Field id="q" label="Name or address" typed=Typed::new(words) autocomplete="off" empty=true/>
+                    <button type="submit" class="btn">
+                        "Search"
+                    </button>
+                </form>
+                <table class="fold">
+                    <thead>
+                        <tr>
+                            <th scope="col">"Customer"</th>
+                            <th scope="col">"State"</th>
+                            <th scope="col">"Address"</th>
+                            <th scope="col" class="n">"Apps"</th>
+                            <th scope="col" class="n">"Memory"</th>
+                            <th scope="col" class="n">"Since"</th>
+                        </tr>
+                    </thead>
+                    <tbody>{rows}</tbody>
+                </table>
+                {none}
+                {next}
+            </section>
+        }
+    })
+}
+
+fn approval(approval: Approval) -> (&'static str, &'static str) {
+    match approval {
+        Approval::Waiting => ("state warned", "Waiting"),
+        Approval::Approved => ("state running", "Approved"),
+        Approval::Refused => ("state stopped", "Refused"),
+    }
+}
+
+/// For a URL's query.
+fn encoded(text: &str) -> String {
+    let byte = |b: u8| match b.is_ascii_alphanumeric() {
+        true => char::from(b).to_string(),
+        false => format!("%{b:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// The limits as typed.
+#[derive(Debug, Clone, Default)]
+pub struct CustomerForm {
+    pub apps: Typed,
+    pub memory: Typed,
+    pub builds: Typed,
+    pub build_minutes: Typed,
+    pub disk: Typed,
+}
+
+impl CustomerForm {
+    pub fn of(limits: &commands::LimitsView) -> Self {
+        let mib = |bytes: i64| Typed::new((bytes >> 20).to_string());
+        Self {
+            apps: Typed::new(limits.apps.max.to_string()),
+            memory: mib(limits.memory_bytes.max),
+            builds: Typed::new(limits.builds.max.to_string()),
+            build_minutes: Typed::new((limits.build_seconds_max / 60).to_string()),
+            disk: mib(limits.disk_bytes.max),
+        }
+    }
+}
+
+pub fn customer(page: Page<'_>, shown: CustomerPage, form: CustomerForm) -> String {
+    let now = page.now;
+    let title = format!("{} · Berth operator", shown.row.name);
+    Frame::new(page, title).place(Place::Customers).html(move || {
+        let CustomerPage { row, limits, apps, members, events } = shown;
+        let wrong = summary(
+            None,
+            &[
+                ("apps", "apps", &form.apps),
+                ("memory", "memory", &form.memory),
+                ("disk", "disk", &form.disk),
+                ("builds", "builds at once", &form.builds),
+                ("build-minutes", "one build", &form.build_minutes),
+            ],
+        );
+        let here = format!("/operator/customers/{}", row.id);
+        let act = |verb: &str, label: &'static str, class: &'static str| {
+            view! {
+                <form method="post" action=format!("{here}/{verb}")>
+                    <button type="submit" class=class>
+                        {label}
+                    </button>
+                </form>
+            }
+        };
+        let approve = (row.approval != Approval::Approved).then(|| act("approve", "Approve", "btn main"));
+        let refuse = (row.approval == Approval::Waiting).then(|| act("refuse", "Refuse", "btn bad"));
+        let (class, word) = approval(row.approval);
+        let apps: Vec<_> = apps
+            .into_iter()
+            .map(|(name, state)| {
+                let href = format!("/operator/decisions?app={name}");
+                view! {
+                    <dt><a href=href>{name.to_string()}</a></dt>
+                    <dd>{state.as_str()}</dd>
+                }
+            })
+            .collect();
+        let no_apps = apps.is_empty().then(|| view! { <p class="hint">"No app so far."</p> });
+        let members: Vec<_> = members
+            .into_iter()
+            .map(|(email, confirmed)| {
+                view! {
+                    <dt>{email}</dt>
+                    <dd>{if confirmed { "confirmed" } else { "not confirmed" }}</dd>
+                }
+            })
+            .collect();
+        let decisions = format!("/operator/decisions?customer={}", row.id);
+        view! {
+            <header class="head">
+                <nav class="crumbs" aria-label="Breadcrumb">
+                    <a href="/operator/customers">"Customers"</a>
+                </nav>
+                <div class="title">
+                    <h1>{row.name}</h1>
+                    <span class=class>{word}</span>
+                    <div class="actions">{approve} {refuse}</div>
+                </div>
+                <p class="sub">"Since " {Moment::of(now, row.created)} "."</p>
+            </header>
+            {wrong}
+            <div class="cols">
+                <div>
+                    <section class="sheet" id="limits">
+                        <h2>"What they may use"</h2>
+                        <form class="form" method="post" action=format!("{here}/limits") novalidate>
+                            <Field id="apps" label="Apps" typed=form.apps autocomplete="off"/>
+                            <Field id="memory" label="Memory, MiB" typed=form.memory autocomplete="off"
+                                hint=|| "What all instances of their apps may reserve together."/>
+                            <Field id="disk" label="Disk, MiB" typed=form.disk autocomplete="off"
+                                hint=|| "Images, sources and caches together."/>
+                            <Field id="builds" label="Builds at once" typed=form.builds autocomplete="off"/>
+                            <Field id="build-minutes" label="One build, minutes" typed=form.build_minutes autocomplete="off"/>
+                            <p>
+                                <button type="submit" class="btn">
+                                    "Set limits"
+                                </button>
+                            </p>
+                        </form>
+                    </section>
+                    <section class="sheet" id="activity">
+                        <h2>"Who changed what"</h2>
+                        {activity::list(events, now)}
+                    </section>
+                </div>
+                <aside>
+                    <section class="sheet">
+                        <h2>"Used now"</h2>
+                        {table(&limits)}
+                    </section>
+                    <section class="sheet">
+                        <header>
+                            <h2>"Apps"</h2>
+                            <a href=decisions>"What was decided"</a>
+                        </header>
+                        <dl class="facts">{apps}</dl>
+                        {no_apps}
+                    </section>
+                    <section class="sheet">
+                        <h2>"People"</h2>
+                        <dl class="facts">{members}</dl>
+                    </section>
+                </aside>
+            </div>
+        }
+    })
+}
+
+pub struct DecisionsPage {
+    pub view: DecisionView,
+    pub app: String,
+    pub customer: String,
+}
+
+pub fn decisions(page: Page<'_>, shown: DecisionsPage) -> String {
+    let now = page.now;
+    Frame::new(page, "Decisions · Berth operator").place(Place::Decisions).html(move || {
+        let DecisionsPage { view, app, customer } = shown;
+        let next = view.next.map(|id| {
+            let part = |name: &str, value: &str| match value {
+                "" => String::new(),
+                value => format!("&{name}={}", encoded(value)),
+            };
+            let href = format!("/operator/decisions?before={id}{}{}", part("app", &app), part("customer", &customer));
+            view! { <p><a href=href>"Older"</a></p> }
+        });
+        let rows: Vec<_> = view
+            .decisions
+            .into_iter()
+            .map(|decision| {
+                let whose = decision.customer.map(|(id, name)| {
+                    view! { " · " <a href=format!("/operator/customers/{id}")>{name}</a> }
+                });
+                let of = decision.app.map(|app| {
+                    view! { " · " <a href=format!("/operator/decisions?app={app}")>{app.to_string()}</a> }
+                });
+                let what = capital(&decision.what);
+                view! {
+                    <li>
+                        <b>{what} "."</b>
+                        " "
+                        <span class="said">{sentence(&decision.reason)}</span>
+                        <p>{Moment::of(now, decision.at)} {of} {whose}</p>
+                    </li>
+                }
+            })
+            .collect();
+        let list = match rows.is_empty() {
+            true => view! { <p class="hint">"Nothing was decided here."</p> }.into_any(),
+            false => view! { <ol class="rail">{rows}</ol> }.into_any(),
+        };
+        view! {
+            <header class="head">
+                <h1>"What Berth decided, and why"</h1>
+                <p class="sub">"The newest first."</p>
+            </header>
+            <section class="sheet" aria-label="Decisions">
+                <form class="row" method="get" action="/operator/decisions">
+                    <Field id="app" label="App" typed=Typed::new(app) autocomplete="off" empty=true/>
+                    <Field id="customer" label="Customer, by number" typed=Typed::new(customer) autocomplete="off" empty=true/>
+                    <button type="submit" class="btn">
+                        "Show"
+                    </button>
+                </form>
+                {list}
+                {next}
+            </section>
+        }
+    })
+}
+
+fn capital(words: &str) -> String {
+    let mut chars = words.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+pub fn letters(page: Page<'_>, view: LettersView, state: Option<MailState>) -> String {
+    let now = page.now;
+    let folder = page.site.letters.clone();
+    Frame::new(page, "Mail · Berth operator").place(Place::Letters).html(move || {
+        let sub = match (view.failed, view.waiting) {
+            (0, 0) => "Nothing waits to be sent.".to_owned(),
+            (0, n) => format!("{n} wait to be sent."),
+            (1, n) => format!("One could not be sent; {n} wait."),
+            (failed, n) => format!("{failed} could not be sent; {n} wait."),
+        };
+        let tab = |word: &'static str, label: &'static str, of: Option<MailState>| {
+            let href = if word.is_empty() { "/operator/mail".to_owned() } else { format!("/operator/mail?state={word}") };
+            view! { <a href=href aria-current=(of == state).then_some("page")>{label}</a> }
+        };
+        let folder = folder.map(|dir| {
+            view! {
+                <div class="notice" role="status">
+                    <div>
+                        <strong>"No mail leaves this installation."</strong>
+                        <p>"Each is a file in " <code>{dir}</code> " on the server. To send them, start Berth with " <code>"--smtp"</code> "."</p>
+                    </div>
+                </div>
+            }
+        });
+        let next = view.next.map(|id| {
+            let state = state.map(|state| format!("&state={}", state.as_str())).unwrap_or_default();
+            view! { <p><a href=format!("/operator/mail?before={id}{state}")>"Older"</a></p> }
+        });
+        let rows: Vec<_> = view.letters.into_iter().map(|letter| letter_row(letter, now)).collect();
+        let none = rows.is_empty().then(|| view! { <p class="hint">"No mail here."</p> });
+        view! {
+            <header class="head">
+                <h1>"Mail"</h1>
+                <p class="sub">{sub}</p>
+                <nav class="tabs" aria-label="Which">
+                    {tab("", "All", None)}
+                    {tab("failed", "Could not be sent", Some(MailState::Failed))}
+                    {tab("waiting", "Waiting", Some(MailState::Waiting))}
+                    {tab("sent", "Sent", Some(MailState::Sent))}
+                </nav>
+            </header>
+            {folder}
+            <section class="sheet" aria-label="Mails">
+                <table class="fold">
+                    <thead>
+                        <tr>
+                            <th scope="col">"To"</th>
+                            <th scope="col">"State"</th>
+                            <th scope="col">"About"</th>
+                            <th scope="col" class="n">"Written"</th>
+                            <th scope="col"><span class="vh">"Change"</span></th>
+                        </tr>
+                    </thead>
+                    <tbody>{rows}</tbody>
+                </table>
+                {none}
+                {next}
+            </section>
+        }
+    })
+}
+
+fn letter_row(letter: LetterView, now: Time) -> AnyView {
+    let (class, word) = match letter.state {
+        MailState::Waiting if letter.tries > 0 => ("state warned", "Tried, waits"),
+        MailState::Waiting => ("state deploying", "Waits"),
+        MailState::Sent => ("state running", "Sent"),
+        MailState::Failed => ("state failed", "Could not be sent"),
+    };
+    let again = (letter.state != MailState::Sent).then(|| {
+        let action = format!("/operator/mail/{}/again", letter.id);
+        view! {
+            <form method="post" action=action>
+                <button type="submit" class="btn small">
+                    "Try again"
+                    <span class="vh">{format!(" mail {}", letter.id)}</span>
+                </button>
+            </form>
+        }
+    });
+    let why = letter.error.map(|error| {
+        let tries = count(letter.tries.into(), "try", "tries");
+        view! { <p class="hint said">{format!("After {tries}: {error}")}</p> }
+    });
+    view! {
+        <tr>
+            <th scope="row">{letter.address}</th>
+            <td><span class=class>{word}</span></td>
+            <td class="wide">{letter.subject} {why}</td>
+            <td class="n gone">{Moment::of(now, letter.created)}</td>
+            <td class="n">{again}</td>
+        </tr>
+    }
+    .into_any()
+}

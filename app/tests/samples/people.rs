@@ -1,0 +1,123 @@
+use app::{AccountPage, CustomersPage, DecisionsPage, KeyForm, PasswordForm};
+use commands::*;
+use domain::*;
+
+use super::ago;
+
+pub fn limits() -> LimitsView {
+    LimitsView {
+        apps: Used { used: 4, max: 10 },
+        memory_bytes: Used { used: 1536 << 20, max: 2 << 30 },
+        builds: Used { used: 0, max: 1 },
+        build_seconds_max: 600,
+        disk_bytes: Used { used: 812 << 20, max: 5 << 30 },
+    }
+}
+
+pub fn event(words: &str) -> EventView {
+    EventView {
+        id: 1,
+        at: ago(300),
+        by: Some(words.to_owned()),
+        door: "ssh".to_owned(),
+        origin: Some("192.0.2.7".parse().unwrap()),
+        verb: "app scale".to_owned(),
+        subject: words.to_owned(),
+        before: Some(words.to_owned()),
+        after: Some(words.to_owned()),
+    }
+}
+
+pub fn account_page(keys: Vec<KeyView>, key: KeyForm, words: &str) -> AccountPage {
+    let password = PasswordForm { old: Some(words.to_owned()), ..PasswordForm::default() };
+    AccountPage { keys, key, password, limits: limits(), events: vec![event(words)] }
+}
+
+pub fn overview(words: &str) -> OverviewView {
+    let server = |name: &str, silent| ServerView {
+        name: name.to_owned(),
+        region: words.to_owned(),
+        cores: 16,
+        memory_bytes: 32 << 30,
+        memory_used_bytes: 21 << 30,
+        memory_reserved_bytes: 26 << 30,
+        instances: 1,
+        builds: 1,
+        disk_bytes: 400 << 30,
+        disk_free_bytes: 260 << 30,
+        silent_seconds: silent,
+        runs: vec![ServerInstance {
+            app: "orchard".parse().unwrap(),
+            process: ProcessName::web(),
+            index: 1,
+            state: InstanceState::Healthy,
+            memory_bytes: 512 << 20,
+        }],
+    };
+    OverviewView {
+        servers: vec![server("s1", Some(0.6)), server(words, Some(400.0)), server("s3", None)],
+        customers: 214,
+        customers_waiting: 2,
+        letters_failed: 1,
+    }
+}
+
+fn row(words: &str, approval: Approval) -> CustomerRow {
+    CustomerRow {
+        id: CustomerId(7),
+        name: words.to_owned(),
+        email: words.to_owned(),
+        confirmed: approval == Approval::Approved,
+        operator: false,
+        approval,
+        created: ago(90_000),
+        apps: 4,
+        apps_max: 10,
+        memory_bytes_max: 2 << 30,
+    }
+}
+
+pub fn customers_page(words: &str) -> CustomersPage {
+    let customers = vec![row(words, Approval::Waiting), row(words, Approval::Approved)];
+    let view = CustomersView { customers, all: 214, waiting: 1, next: Some(CustomerId(7)) };
+    CustomersPage { view, state: None, words: words.to_owned() }
+}
+
+pub fn customer_page(words: &str) -> CustomerPage {
+    CustomerPage {
+        row: row(words, Approval::Waiting),
+        limits: limits(),
+        apps: vec![("orchard".parse().unwrap(), AppState::Running)],
+        members: vec![(words.to_owned(), false)],
+        events: vec![event(words)],
+    }
+}
+
+pub fn decisions_page(words: &str) -> DecisionsPage {
+    let decision = Decision {
+        at: ago(40),
+        app: Some("orchard".parse().unwrap()),
+        customer: Some((CustomerId(7), words.to_owned())),
+        what: words.to_owned(),
+        reason: words.to_owned(),
+    };
+    let view = DecisionView { decisions: vec![decision], next: Some(1) };
+    DecisionsPage { view, app: words.to_owned(), customer: words.to_owned() }
+}
+
+pub fn letters_view(words: &str) -> LettersView {
+    let letter = |state, error: Option<&str>| LetterView {
+        id: MailId(3),
+        address: words.to_owned(),
+        kind: "confirm".to_owned(),
+        subject: words.to_owned(),
+        state,
+        tries: 3,
+        next_try: ago(0),
+        error: error.map(str::to_owned),
+        created: ago(500),
+        ended: None,
+    };
+    let letters = vec![letter(MailState::Failed, Some(words)), letter(MailState::Sent, None)];
+    LettersView { letters, waiting: 0, failed: 1, next: Some(MailId(3)) }
+}
