@@ -139,6 +139,11 @@ impl Known {
         std::mem::replace(&mut heard.apps_gone, apps) != heard.apps_gone
     }
 
+    pub fn back_off(&self, server: ServerId, instance: InstanceId) -> Duration {
+        let report = self.servers.get(&server).and_then(|heard| heard.instances.get(&instance));
+        Duration::from_millis(report.map_or(0, |report| report.again_ms))
+    }
+
     pub fn cores(&self, server: ServerId) -> Option<u32> {
         self.servers.get(&server)?.row.as_ref().map(|(facts, _)| facts.cores)
     }

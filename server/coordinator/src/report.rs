@@ -37,7 +37,7 @@ pub async fn take(
                 server::saw_disk(&mut **tx, server, &disk.space).await?;
             }
         }
-        for InstanceReport { id, state, reason, restarts } in &news {
+        for InstanceReport { id, state, reason, restarts, .. } in &news {
             let restarts = i32::try_from(*restarts).unwrap_or(i32::MAX);
             instance::all::report(&mut tx, server, *id, *state, reason.as_ref(), restarts).await?;
         }

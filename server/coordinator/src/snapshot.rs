@@ -156,6 +156,7 @@ fn living(row: instance::all::Instance, known: &Known, clock: Duration) -> Optio
         memory_bytes: u64::try_from(row.memory_bytes).unwrap_or(0),
         drain_since: row.drain_since,
         ended: row.ended.is_some(),
+        back_off: known.back_off(row.server_id, row.id),
         held: known.held(row.id, clock),
     })
 }

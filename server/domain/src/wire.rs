@@ -189,6 +189,9 @@ pub struct InstanceReport {
     pub reason: Option<Reason>,
     /// How often it ended by itself.
     pub restarts: u32,
+    /// Crashed: how long its runner waits, from then on, before it starts it again.
+    #[serde(default)]
+    pub again_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -141,6 +141,8 @@ pub struct Instance {
     pub memory_bytes: u64,
     pub drain_since: Option<Time>,
     pub ended: bool,
+    /// It crashed: how long its runner waits before it starts it again.
+    pub back_off: Duration,
     pub held: Held,
 }
 

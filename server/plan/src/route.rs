@@ -1,6 +1,7 @@
 //! The table of routes: hostname → app → instances.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use domain::wire::{RouteApp, RouteInstance, RouteState, Target};
 use domain::{AppId, AppState, DeployState, InstanceState, ReleaseNumber, Step, Wanted};
@@ -10,6 +11,8 @@ use crate::{App, Deploy, Fleet, Instance, Slot};
 
 /// What `$PORT` says to a `web`.
 pub const WEB_PORT: u16 = 8000;
+
+const BACK_OFF_WAITED_FOR: Duration = Duration::from_secs(8);
 
 /// Every app that is not deleted, by id, so that the same fleet gives the same table.
 pub fn route(fleet: &Fleet) -> Vec<RouteApp> {
@@ -72,9 +75,14 @@ fn is_counted(deploy: &Deploy) -> bool {
     }
 }
 
-/// Its runner has it in the queue, starts it, or starts it again.
+/// Its runner has it in the queue, starts it, or starts it again soon: nobody waits for what crashed again
+/// and again.
 fn comes(instance: &Instance) -> bool {
-    matches!(instance.state, InstanceState::Placed | InstanceState::Starting | InstanceState::Crashed)
+    match instance.state {
+        InstanceState::Placed | InstanceState::Starting => true,
+        InstanceState::Crashed => instance.back_off <= BACK_OFF_WAITED_FOR,
+        _ => false,
+    }
 }
 
 /// A `web` should run, nothing runs in its place, and nothing stood in its way yet.

@@ -118,6 +118,7 @@ impl World {
             memory_bytes,
             drain_since: None,
             ended: false,
+            back_off: Duration::ZERO,
             held: Held { routed_by_all: state == InstanceState::Healthy, idle: false, forgotten: false },
         });
         self.next_instance += 1;

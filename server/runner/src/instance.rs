@@ -142,6 +142,7 @@ impl Seat {
             state: if kept.is_some_and(|k| k.was_healthy) { InstanceState::Healthy } else { InstanceState::Starting },
             reason: None,
             restarts: kept.map_or(0, |k| k.restarts),
+            again_ms: 0,
         };
         let wanted = watch::Sender::new(spec.wanted);
         Self { spec, life, wanted, report: Mutex::new(report) }
@@ -158,6 +159,8 @@ pub struct Instance {
     unit: String,
     kept: Kept,
     image: Option<Mounted>,
+    /// Before it is started again.
+    back_off: Duration,
     stop: CancellationToken,
 }
 
@@ -184,12 +187,14 @@ impl Instance {
     pub fn new(server: Arc<Server>, seat: Arc<Seat>, kept: Option<Kept>, stop: CancellationToken) -> Self {
         let unit = unit_of(seat.spec.id);
         let kept = kept.unwrap_or_else(|| Kept { spec: seat.spec.clone(), restarts: 0, was_healthy: false });
-        Self { server, seat, unit, kept, image: None, stop }
+        Self { server, seat, unit, kept, image: None, back_off: BACK_OFF_FIRST, stop }
     }
 
     fn tell(&self, state: InstanceState, reason: Option<Reason>) {
         let mut report = self.seat.report.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = InstanceReport { id: self.kept.spec.id, state, reason, restarts: self.kept.restarts };
+        let again = if state == InstanceState::Crashed { self.back_off } else { Duration::ZERO };
+        let again_ms = u64::try_from(again.as_millis()).unwrap_or(u64::MAX);
+        let new = InstanceReport { id: self.kept.spec.id, state, reason, restarts: self.kept.restarts, again_ms };
         if *report != new {
             *report = new;
             drop(report);
@@ -229,7 +234,6 @@ impl Instance {
                 Err(e) => tracing::error!(instance.id = %self.kept.spec.id, "an adopted one has no image: {e}"),
             }
         }
-        let mut back_off = BACK_OFF_FIRST;
         let mut starts = 0;
         while !self.is_stopping() {
             let began = Instant::now();
@@ -266,17 +270,17 @@ impl Instance {
                 return;
             }
             if began.elapsed() >= STEADY {
-                back_off = BACK_OFF_FIRST;
+                self.back_off = BACK_OFF_FIRST;
             }
             self.kept.restarts += 1;
-            self.say(&format!("{reason}; starting it again in {} s", back_off.as_secs_f32()));
+            self.say(&format!("{reason}; starting it again in {} s", self.back_off.as_secs_f32()));
             self.tell(InstanceState::Crashed, Some(reason));
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.stopping() => break,
-                () = tokio::time::sleep(back_off) => {}
+                () = tokio::time::sleep(self.back_off) => {}
             }
-            back_off = (back_off * 2).min(BACK_OFF_MAX);
+            self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
         }
         self.end(InstanceState::Stopped, None).await;
     }

@@ -263,6 +263,7 @@ impl Orders {
                 state: InstanceState::Placed,
                 reason: None,
                 restarts: 0,
+                again_ms: 0,
             });
             known.state = match (spec.wanted, known.state) {
                 (Wanted::Stop, _) => InstanceState::Stopped,

@@ -307,6 +307,49 @@ fn only_healthy_instances_of_what_serves_are_routed_to_while_there_is_one() {
 }
 
 #[test]
+fn a_request_may_wait_for_what_is_on_its_way_and_a_switch_falls_back_on_what_still_runs() {
+    let row = |world: &World| route(&world.fleet)[0].clone();
+    let starting = |world: World| row(&world).starting;
+    let shop = || world(&[8192]).app(1, "shop", 1).release(1, 1, 1).serving(1, 1);
+    // Nothing runs yet, and nothing stands in the way.
+    assert!(starting(shop()));
+    for (state, comes) in [(InstanceState::Placed, true), (Starting, true), (InstanceState::Crashed, true)] {
+        assert_eq!(starting(shop().instance(1, 1, 1, 1, state)), comes, "{state:?}");
+    }
+    assert!(!starting(shop().instance(1, 1, 1, 1, Healthy)));
+    let mut looping = shop().instance(1, 1, 1, 1, InstanceState::Crashed);
+    looping.fleet.instances[0].back_off = Duration::from_secs(16);
+    assert!(!starting(looping));
+    let mut none = shop();
+    none.fleet.releases.values_mut().for_each(|made| made.formation.values_mut().for_each(|size| size.count = 0));
+    assert!(!starting(none), "scaled to 0");
+    // A deploy is counted from its start to the end of its drain.
+    for (state, counted) in [
+        (DeployState::Queued, false),
+        (DeployState::Building, false),
+        (DeployState::Starting, true),
+        (DeployState::Switching, true),
+    ] {
+        let world = shop().instance(1, 1, 1, 1, Healthy).deploy(1, 2, state);
+        assert_eq!(!row(&world).deploys.is_empty(), counted, "{state:?}");
+    }
+    // What is being switched on crashes: the one before is routed to until it is there again, and not drained.
+    let mut world = world(&[8192])
+        .app(1, "shop", 1)
+        .release(1, 1, 1)
+        .release(1, 2, 1)
+        .serving(1, 2)
+        .instance(1, 1, 1, 1, Healthy)
+        .instance(1, 2, 1, 1, InstanceState::Crashed)
+        .deploy(1, 2, DeployState::Switching);
+    let routed = |world: &World| row(world).instances.iter().map(|i| i.id.0).collect::<Vec<_>>();
+    assert_eq!((routed(&world), row(&world).starting), (vec![1], true));
+    assert_eq!(plan(&world.fleet, world.now), []);
+    world.fleet.instances[1].state = Healthy;
+    assert_eq!(routed(&world), [2]);
+}
+
+#[test]
 fn a_server_is_asked_for_what_runs_on_it_only() {
     let world = world(&[8192, 8192])
         .app(1, "shop", 1)
