@@ -59,6 +59,8 @@ pub enum UpError {
     #[error("could not prepare the database; the log above says why")]
     Migrate,
     #[error(transparent)]
+    Mail(#[from] mail::MailError),
+    #[error(transparent)]
     Slice(#[from] SliceError),
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -98,6 +100,7 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
         return Err(UpError::NotRoot);
     }
     apart(settings)?;
+    mail::check(settings.smtp.as_ref(), &wiring::mail_from(settings))?;
     let log = Log { json: !io::stderr().is_terminal(), filter: settings.log.clone() };
     role::log(&log);
     // Before anything is started: a signal from now on stops all.
