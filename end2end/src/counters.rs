@@ -26,11 +26,22 @@ pub fn answered(berth: &Berth, app: &str) -> Result<u64> {
     const HEADER: usize = 4096;
     const CELL: usize = 64;
     let app: u64 = berth.sql(&format!("select id from app where name = '{app}'"))?.parse()?;
-    let bytes = fs::read(berth.data.join("balancer/meters")).context("the balancer's counters are gone")?;
-    ensure!(bytes.starts_with(b"BERTHMTR"), "the balancer's counters are of another kind");
     let number = |cell: &[u8], at: usize| cell[at..at + 8].iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
-    let cells = bytes.get(HEADER..).unwrap_or_default().chunks_exact(CELL);
-    Ok(cells.filter(|cell| number(cell, 0) == app).map(|cell| number(cell, 8)).sum())
+    let (mut sum, mut files) = (0, 0);
+    // One a balancer: while one gives way to its successor there are two.
+    for entry in fs::read_dir(berth.data.join("balancer"))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "meters" && name.strip_prefix("meters.").is_none_or(|n| n.parse::<u32>().is_err()) {
+            continue;
+        }
+        let bytes = fs::read(entry.path())?;
+        ensure!(bytes.starts_with(b"BERTHMTR"), "the balancer's counters are of another kind");
+        let cells = bytes.get(HEADER..).unwrap_or_default().chunks_exact(CELL);
+        sum += cells.filter(|cell| number(cell, 0) == app).map(|cell| number(cell, 8)).sum::<u64>();
+        files += 1;
+    }
+    ensure!(files > 0, "the balancer's counters are gone");
+    Ok(sum)
 }
 
 /// CPU time in ns of each instance's group.

@@ -3,6 +3,7 @@
 //! What is written towards one side is never more than what was read from the other, so a slow
 //! reader slows its writer and nothing piles up. Bodies pass unchanged; decoders only find the end.
 
+use std::cell::Cell;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -114,6 +115,8 @@ pub struct Carry<'a> {
     /// The request's head as the upstream gets it.
     pub head: &'a [u8],
     pub asked: Asked,
+    /// The balancer ends: an answer that begins now is the connection's last.
+    pub stopping: &'a Cell<bool>,
     pub way: Way,
 }
 
@@ -358,7 +361,10 @@ impl Carry<'_> {
         let unframe = chunked && self.asked.version == Version::Http10;
         // An answer before the request's end: what the client still sends could not be told from
         // its next request.
-        let closes = !sent_all || response.body == Body::UntilClose || self.asked.version == Version::Http10;
+        let closes = !sent_all
+            || response.body == Body::UntilClose
+            || self.asked.version == Version::Http10
+            || self.stopping.get();
         let after = if closes { After::Close } else { self.asked.after };
         let untouched = match response.client(head, after, self.asked.version == Version::Http10) {
             None => length,

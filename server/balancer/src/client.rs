@@ -28,7 +28,7 @@ use crate::socket::{Socket, poll_write_both};
 use crate::table::{App, Habit, Open, Outlook, lower_case};
 use crate::timer::Timer;
 use crate::tunnel::tunnel;
-use crate::worker::{Presence, Worker};
+use crate::worker::{LAST_REQUESTS, Presence, Worker};
 
 /// Empty lines before a request, which old clients send (RFC 9112 §2.2).
 const EMPTY_LINES_MAX: u32 = 4;
@@ -135,8 +135,6 @@ impl Client {
                         Ok(None) => {}
                         Err(refusal) => return Poll::Ready(Head::Refused(refusal)),
                     }
-                } else if self.worker.is_closing() {
-                    return Poll::Ready(Head::Gone);
                 }
                 match self.input.poll_fill(&mut self.io, cx) {
                     Poll::Ready(Ok(1..)) => {}
@@ -157,6 +155,10 @@ impl Client {
 
     fn idle(&self) -> Duration {
         let idle = ms(self.worker.shared.config.timeouts.idle_ms);
+        // It was not told that the connection ends: its next request may be on its way.
+        if self.worker.is_stopping() {
+            return idle.min(LAST_REQUESTS);
+        }
         if self.worker.is_scarce() { idle.min(IDLE_WHEN_SCARCE) } else { idle }
     }
 
@@ -267,7 +269,7 @@ impl Client {
             };
             drop(held.take());
             let taken = if once { upstream.taken() } else { None };
-            let after = if task.request.persistent && !self.worker.is_stopping() { After::Keep } else { After::Close };
+            let after = if task.request.persistent { After::Keep } else { After::Close };
             let asked = Asked {
                 method: task.request.method,
                 version: task.request.version,
@@ -283,6 +285,7 @@ impl Client {
                 timeouts: &self.worker.shared.config.timeouts,
                 head: task.head,
                 asked,
+                stopping: &self.worker.stopping,
                 way: Course::default(),
             };
             let end = poll_fn(|cx| carry.poll(cx)).await;
@@ -383,7 +386,9 @@ impl Client {
 
     fn pooled(&self, peer: &Peer, once: bool) -> Option<Socket> {
         let habit = peer.habit();
-        if habit == Habit::Closes || once && habit == Habit::Unknown {
+        // The site's process may just be giving way to its successor.
+        let new_only = habit == Habit::Closes || once && (habit == Habit::Unknown || matches!(peer, Peer::Site));
+        if new_only {
             return None;
         }
         let mut pool = self.worker.pool.borrow_mut();

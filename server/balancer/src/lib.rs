@@ -196,6 +196,17 @@ fn ms(ms: u64) -> Duration {
 
 /// Serves on `listeners` until `stop`, then finishes what is open (`drain_ms`) and returns.
 pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), BalancerError> {
+    run_until(config, listeners, || {}, stop).await
+}
+
+/// The same; calls `ready` when it accepts with its routes loaded. Another balancer may accept from the
+/// same listeners meanwhile.
+pub async fn run_until(
+    config: Config,
+    listeners: Vec<TcpListener>,
+    ready: impl FnOnce(),
+    stop: CancellationToken,
+) -> Result<(), BalancerError> {
     let mut meters = meters::Meters::open(&config.dir)?;
     let threads = match config.threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -216,10 +227,12 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
         started,
     });
     let meters = Arc::new(Mutex::new(meters));
+    let mut formers = meters::Formers::new(&shared.config.dir);
     let client = link::Client::new(&shared.config.coordinator_socket, shared.config.token.clone());
 
     let workers = worker::start(&shared, &listeners, &stop)?;
     drop(listeners);
+    ready();
     info!(threads, hostnames = shared.table.load().hostnames(), "the balancer takes connections");
 
     // Following ends at `stop`, reporting after the last request: its count belongs to the money.
@@ -231,7 +244,7 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
         if stop.is_cancelled() { ended } else { Err(BalancerError::Ended) }
     };
     let following = routes::follow(&shared, &client, &state, &meters, &stop, &done);
-    let reporting = report::report(&shared, &client, &state, &meters, &done);
+    let reporting = report::report(&shared, &client, &state, &meters, &mut formers, &done);
     let (served, (), ()) = tokio::join!(serving, following, reporting);
     served
 }

@@ -3,8 +3,11 @@
 //! The file's random id is the counters' life (MONEY "A meter is read, not ticked"). A slot belongs
 //! to its app for that life: given to another and back, it would begin again below what was already
 //! reported. Beside the count lies the last reading, so that a restart still knows what it owes.
+//!
+//! A balancer that gives way to its successor counts until its last request ends: each has a file of its
+//! own, the first that nobody else has locked. What it owes at its end is told by the other ([`Formers`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -38,7 +41,7 @@ const SLOTS_A_CHUNK: usize = 1024;
 const CHUNK: u64 = (SLOTS_A_CHUNK * size_of::<Cell>()) as u64;
 /// Hours of one app that wait for the coordinator; older ones are counted into later ones.
 const HOURS_MAX: usize = 72;
-const READINGS_MAX: usize = 5_000;
+pub const READINGS_MAX: usize = 5_000;
 
 /// One app's part of the file.
 #[repr(C, align(64))]
@@ -116,10 +119,25 @@ pub struct Meters {
 }
 
 impl Meters {
-    /// The counters in `dir`, or new ones. A file that cannot be understood is put aside.
+    /// The first counters in `dir` that nobody else counts in, or new ones. A file that cannot be understood
+    /// is put aside.
     pub fn open(dir: &Path) -> Result<Self, MeterError> {
-        let path = dir.join("meters");
+        for path in paths(dir) {
+            match Self::open_one(dir, path) {
+                Err(MeterError::InUse { .. }) => {}
+                other => return other,
+            }
+        }
+        Err(MeterError::InUse { path: dir.join("meters") })
+    }
+
+    fn open_one(dir: &Path, path: PathBuf) -> Result<Self, MeterError> {
         let failed = |cause| MeterError::File { path: path.clone(), cause };
+        if let Ok(file) = File::open(&path)
+            && Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+        {
+            return Err(MeterError::InUse { path: path.clone() });
+        }
         if let Err(why) = check(&path).map_err(failed)? {
             let aside = dir.join(format!("meters.{:016x}.bad", rand::random::<u64>()));
             warn!(path = %path.display(), aside = %aside.display(), "counting begins anew: {why}");
@@ -166,6 +184,10 @@ impl Meters {
         Ok(meters)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Which file counts: all values grow only within it.
     pub fn life(&self) -> &Life {
         &self.life
@@ -198,6 +220,11 @@ impl Meters {
         let (offset, length) = ((HEADER + n * CHUNK).cast_signed(), CHUNK.cast_signed());
         fallocate(&*self.file, FallocateFlags::empty(), offset, length).map_err(io::Error::from)?;
         map(&self.file, n)
+    }
+
+    /// Something is not known to be committed.
+    pub fn owes(&self) -> bool {
+        self.owed.values().any(|owed| !owed.hours.is_empty())
     }
 
     /// What is not known to be committed, and the time it was read: at most 5,000 readings.
@@ -258,6 +285,65 @@ impl Meters {
     /// The file, to be written out where that may block: a power cut loses what was not.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()
+    }
+}
+
+/// Two, as long as one balancer gives way to another; more when several are slow to end.
+const FILES_MAX: usize = 16;
+
+fn paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    (0..FILES_MAX).map(move |n| if n == 0 { dir.join("meters") } else { dir.join(format!("meters.{n}")) })
+}
+
+/// The counters of balancers that are no more: told on until all is committed.
+pub struct Formers {
+    dir: PathBuf,
+    open: Vec<Meters>,
+    /// Owe nothing, until somebody counts there again.
+    settled: HashSet<PathBuf>,
+}
+
+impl Formers {
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), open: Vec::new(), settled: HashSet::new() }
+    }
+
+    /// Takes over the counters in which nobody counts any more.
+    pub fn look(&mut self, own: &Path) {
+        for path in paths(&self.dir).filter(|path| path != own && path.exists()) {
+            if self.settled.contains(&path) || self.open.iter().any(|one| one.path == path) {
+                let file = if self.settled.contains(&path) { File::open(&path).ok() } else { None };
+                if file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err()) {
+                    self.settled.remove(&path);
+                }
+                continue;
+            }
+            match Meters::open_one(&self.dir, path) {
+                Ok(meters) => self.open.push(meters),
+                Err(MeterError::InUse { .. }) => {}
+                Err(cause) => warn!(%cause, "counters of a former balancer cannot be read"),
+            }
+        }
+    }
+
+    pub fn lives(&self) -> Vec<Life> {
+        self.open.iter().map(|one| one.life.clone()).collect()
+    }
+
+    pub fn readings(&mut self, now: Time, most: usize) -> Vec<Reading> {
+        self.open.iter_mut().flat_map(|one| one.readings(now)).take(most).collect()
+    }
+
+    pub fn owe(&self) -> bool {
+        self.open.iter().any(Meters::owes)
+    }
+
+    /// Forgets what PostgreSQL holds; counters that owe nothing are given back.
+    pub fn committed(&mut self, committed: &Committed) {
+        self.open.iter_mut().for_each(|one| one.committed(committed));
+        let (owe, free): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open).into_iter().partition(Meters::owes);
+        self.open = owe;
+        self.settled.extend(free.into_iter().map(|one| one.path.clone()));
     }
 }
 
@@ -341,7 +427,6 @@ mod tests {
         }
         let before = values(&mut meters, noon());
         let life = meters.life.clone();
-        assert!(matches!(Meters::open(dir.path()), Err(MeterError::InUse { .. })));
         drop(meters);
         let mut again = Meters::open(dir.path()).unwrap();
         assert_eq!(again.life, life);
@@ -349,6 +434,46 @@ mod tests {
         again.slot(AppId(5)).count();
         let five = values(&mut again, noon()).into_iter().find(|r| r.0 == 5);
         assert_eq!(five, Some((5, noon(), 6)));
+    }
+
+    #[test]
+    fn two_count_at_once_and_what_the_first_owed_is_told_by_the_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Meters::open(dir.path()).unwrap();
+        let slot = first.slot(AppId(1));
+        let mut second = Meters::open(dir.path()).unwrap();
+        second.slot(AppId(1)).count();
+        assert_ne!(first.life, second.life);
+        let mut formers = Formers::new(dir.path());
+        slot.count();
+        let _ = first.readings(noon());
+        // Counted after its last report.
+        slot.count();
+        formers.look(second.path());
+        assert!(formers.lives().is_empty(), "the first still counts");
+        let life = first.life.clone();
+        drop((first, slot));
+        formers.look(second.path());
+        assert_eq!(formers.lives(), std::slice::from_ref(&life));
+        let told = formers.readings(noon(), 10);
+        assert_eq!(told.iter().map(|r| (&r.life, r.value)).collect::<Vec<_>>(), [(&life, 2)]);
+        let held = told.iter().map(|r| CommittedReading {
+            life: r.life.clone(),
+            app: r.app,
+            meter: r.meter,
+            hour: r.hour,
+            value: r.value,
+        });
+        formers.committed(&Committed { readings: held.collect() });
+        assert!(formers.lives().is_empty());
+        // The next one counts on there.
+        let third = Meters::open(dir.path()).unwrap();
+        assert_eq!(third.life, life);
+        formers.look(second.path());
+        assert!(formers.lives().is_empty(), "the third counts there");
+        drop(third);
+        formers.look(second.path());
+        assert_eq!(formers.lives(), [life]);
     }
 
     #[test]

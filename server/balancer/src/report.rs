@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use domain::Time;
 use domain::wire::{BalancerReport, Committed, OpenRequests};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Shared;
-use crate::meters::Meters;
+use crate::meters::{Formers, Meters, READINGS_MAX};
 use crate::routes::{State, chain};
 
 /// At least this often, so that a silent balancer is a dead one.
@@ -20,18 +20,24 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The last report, after `stop`; what it does not bring is in the file.
 const LAST: Duration = Duration::from_secs(2);
 
+/// After `stop`: how long the last counts may take until they are in PostgreSQL, asked so often.
+const COMMITTED: Duration = Duration::from_secs(5);
+const COMMITTED_AGAIN: Duration = Duration::from_millis(50);
+
 pub async fn report(
     shared: &Shared,
     client: &link::Client,
     state: &State,
     meters: &Arc<Mutex<Meters>>,
+    formers: &mut Formers,
     done: &CancellationToken,
 ) {
     let mut failing = false;
+    let mut end = None;
     loop {
         let begun = Instant::now();
         let last = done.is_cancelled();
-        let body = body(shared, state, meters).await;
+        let body = body(shared, state, meters, formers).await;
         let sent = client.post::<Committed>("/v1/counts", &body, if last { LAST } else { ANSWER }).await;
         match sent {
             Ok(committed) => {
@@ -40,7 +46,9 @@ pub async fn report(
                 }
                 failing = false;
                 state.reported(body.seen);
-                lock(meters).committed(&committed.unwrap_or_default());
+                let committed = committed.unwrap_or_default();
+                lock(meters).committed(&committed);
+                formers.committed(&committed);
             }
             Err(cause) => {
                 if !failing {
@@ -50,7 +58,13 @@ pub async fn report(
             }
         }
         if last {
-            return;
+            // Whoever stops everything stops PostgreSQL next: what was counted should be in it by then.
+            let owes = lock(meters).owes() || formers.owe();
+            if failing || !owes || begun > *end.get_or_insert(begun + COMMITTED) {
+                return;
+            }
+            sleep(COMMITTED_AGAIN).await;
+            continue;
         }
         // A coordinator that is away is not asked faster because something changed.
         let soonest = begun + if failing { EVERY } else { Duration::from_millis(20) };
@@ -66,12 +80,19 @@ fn lock(meters: &Mutex<Meters>) -> std::sync::MutexGuard<'_, Meters> {
     meters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-async fn body(shared: &Shared, state: &State, meters: &Arc<Mutex<Meters>>) -> BalancerReport {
+async fn body(shared: &Shared, state: &State, meters: &Arc<Mutex<Meters>>, formers: &mut Formers) -> BalancerReport {
     let seen = state.acknowledged();
     let open = state.leaving().iter().map(|i| OpenRequests { id: i.id, requests: i.open() }).collect();
     // After what is open: whatever has ended by then is counted.
     let switches = shared.table.load().switches(lock(meters).life());
-    let readings = lock(meters).readings(Time::from(SystemTime::now()));
+    let (life, own) = {
+        let meters = lock(meters);
+        (meters.life().clone(), meters.path().to_owned())
+    };
+    formers.look(&own);
+    let now = Time::from(SystemTime::now());
+    let mut readings = lock(meters).readings(now);
+    readings.extend(formers.readings(now, READINGS_MAX.saturating_sub(readings.len())));
     if !readings.is_empty() {
         // On disk before it is told to anybody, or a power cut would make the count run back.
         let file = lock(meters).file();
@@ -80,5 +101,5 @@ async fn body(shared: &Shared, state: &State, meters: &Arc<Mutex<Meters>>) -> Ba
             warn!(%cause, "the counters could not be written out");
         }
     }
-    BalancerReport { seen, open, readings, switches }
+    BalancerReport { seen, open, readings, switches, life: Some(life), gone: formers.lives() }
 }

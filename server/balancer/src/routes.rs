@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use domain::wire::{Ask, Routes, Seen, Target};
+use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -216,7 +217,18 @@ fn checksum(json: &[u8]) -> String {
 
 /// Replaces the file, or removes it: an old one would lead to addresses that belong to others.
 fn write(path: &Path, routes: &Routes) -> io::Result<()> {
+    // Beside another balancer that gives way: what is newer stays, and nobody's half is another's.
+    let lock = std::fs::File::create(path.with_extension("lock"))
+        .and_then(|file| Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, cause)| cause.into()));
+    let rank = |seen: &Seen| (seen.incarnation, seen.revision);
+    let newer = |held: &Routes| rank(&held.seen) > rank(&routes.seen);
     let replace = || -> io::Result<()> {
+        lock.as_ref().map_err(|cause| io::Error::from(cause.kind()))?;
+        if let Ok(Some((held, _))) = read(path)
+            && newer(&held)
+        {
+            return Ok(());
+        }
         let json = serde_json::to_vec(routes)?;
         let new = path.with_extension("new");
         let mut file = std::fs::File::create(&new)?;

@@ -32,15 +32,15 @@ const SWEEP: Duration = Duration::from_millis(500);
 const SHORT: Duration = Duration::from_millis(100);
 /// After `stop`: how long an idle client may still send a request on its connection. It is answered,
 /// and told that the connection ends; without this, the two would cross.
-const LAST_REQUESTS: Duration = Duration::from_secs(1);
+pub const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// Messages that many requests could cause come at most once in this time.
 const QUIET_MS: u64 = 1_000;
 
 pub struct Worker {
     pub shared: Arc<Shared>,
     pub pool: RefCell<Pool>,
-    stopping: Cell<bool>,
-    closing: Cell<bool>,
+    /// Every answer that begins from now on ends its connection.
+    pub stopping: Cell<bool>,
     present: RefCell<HashMap<RawFd, Rc<Cell<bool>>>>,
     said_ms: Cell<u64>,
 }
@@ -81,14 +81,8 @@ impl Drop for Presence {
 }
 
 impl Worker {
-    /// Every answer from now on ends its connection.
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
-    }
-
-    /// No request is waited for any more.
-    pub fn is_closing(&self) -> bool {
-        self.closing.get()
     }
 
     /// Three quarters of the connections are in use.
@@ -107,7 +101,6 @@ impl Worker {
     }
 
     fn close_idle(&self) {
-        self.closing.set(true);
         for (fd, idle) in self.present.borrow().iter() {
             if idle.get() {
                 // Its task reads the end, and drops it.
@@ -176,7 +169,6 @@ async fn work(number: usize, shared: Arc<Shared>, listeners: Vec<StdListener>, s
         shared: Arc::clone(&shared),
         pool: RefCell::new(pool),
         stopping: Cell::new(false),
-        closing: Cell::new(false),
         present: RefCell::default(),
         said_ms: Cell::new(0),
     });

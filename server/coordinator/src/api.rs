@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use domain::wire::{Ask, Assignments, BalancerReport, Committed, Routes, RunnerReport, Seen};
-use domain::{ImageHash, SourceHash, Time};
+use domain::{ImageHash, Life, SourceHash, Time};
 use link::Role;
 use objects::ObjectsError;
 use store::{StoreError, deploy};
@@ -172,8 +172,7 @@ async fn routes(
     Json(ask): Json<Ask>,
 ) -> Result<Response, ApiError> {
     only(Role::Balancer, role)?;
-    let name = balancer_name(&shared);
-    shared.known().balancer_asks(&name, clock::boottime());
+    shared.known().balancer_asks(clock::boottime());
     Ok(answer(changed::<Routes>(&shared, &ask, |p| p.routes.clone(), |r| &r.seen).await))
 }
 
@@ -183,21 +182,27 @@ async fn counts(
     Json(report): Json<BalancerReport>,
 ) -> Result<Json<Committed>, ApiError> {
     only(Role::Balancer, role)?;
-    let name = balancer_name(&shared);
     // First what was counted: whoever acts on the rest of the report finds it in the database.
     if !report.switches.is_empty() {
         timely(deploy::all::count(shared.db.pool(), &report.switches)).await?;
     }
-    if shared.known().balancer_reports(&name, &report, clock::boottime()) {
+    let is_news = {
+        let mut known = shared.known();
+        let gone =
+            report.gone.iter().filter(|life| known.balancer_is_gone(&balancer_name(&shared, Some(life)))).count();
+        let name = balancer_name(&shared, report.life.as_ref());
+        known.balancer_reports(&name, &report, clock::boottime()) || gone > 0
+    };
+    if is_news {
         shared.wake.notify_one();
     }
     let now = Time::from(std::time::SystemTime::now());
     Ok(Json(timely(readings::take(&shared, Source::Balancer, &report.readings, now)).await?))
 }
 
-/// On a unix socket, the balancer is this server's.
-fn balancer_name(shared: &Shared) -> String {
-    shared.config.server_name.clone()
+/// On a unix socket, the balancer is this server's. Whoever counts in a life is the only one of it.
+fn balancer_name(shared: &Shared, life: Option<&Life>) -> String {
+    format!("{}/{}", shared.config.server_name, life.map_or("", Life::as_str))
 }
 
 async fn object(

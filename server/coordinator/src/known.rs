@@ -155,11 +155,11 @@ impl Known {
         }
     }
 
-    /// A balancer asks: it lives. What it uses is taken from its reports only, which say at the same moment
-    /// what is still open.
-    pub fn balancer_asks(&mut self, name: &str, now: Duration) {
-        if let Some(balancer) = self.balancers.get_mut(name) {
-            balancer.at = now;
+    /// A balancer asks, the only one there is: it lives. What it uses is taken from its reports only, which
+    /// say at the same moment what is still open.
+    pub fn balancer_asks(&mut self, now: Duration) {
+        if self.balancers.len() == 1 {
+            self.balancers.values_mut().for_each(|balancer| balancer.at = now);
         }
     }
 
@@ -171,6 +171,11 @@ impl Known {
         let is_news = self.balancers.get(name).is_none_or(news);
         self.balancers.insert(name.to_owned(), new);
         is_news
+    }
+
+    /// It ended, and another one says so: it holds nothing. True if that is news.
+    pub fn balancer_is_gone(&mut self, name: &str) -> bool {
+        self.balancers.remove(name).is_some()
     }
 
     pub fn published(&mut self, seen: Seen, instances: BTreeSet<InstanceId>) {
@@ -233,7 +238,14 @@ mod tests {
     fn report(counter: i64, open: &[(i64, u32)]) -> BalancerReport {
         let open =
             open.iter().map(|(id, requests)| domain::wire::OpenRequests { id: InstanceId(*id), requests: *requests });
-        BalancerReport { seen: Some(seen(counter)), open: open.collect(), readings: vec![], switches: vec![] }
+        BalancerReport {
+            seen: Some(seen(counter)),
+            open: open.collect(),
+            readings: vec![],
+            switches: vec![],
+            life: None,
+            gone: vec![],
+        }
     }
 
     const ONE: InstanceId = InstanceId(1);
@@ -254,6 +266,21 @@ mod tests {
         known.balancer_reports("b", &report(2, &[]), now);
         let held = known.held(ONE, now);
         assert!(held.idle && held.forgotten && !held.routed_by_all);
+    }
+
+    #[test]
+    fn of_two_balancers_both_are_waited_for_until_one_is_gone() {
+        let mut known = Known::new(Duration::ZERO);
+        let now = Duration::from_secs(1);
+        known.published(seen(1), BTreeSet::from([ONE]));
+        known.balancer_reports("old", &report(1, &[(1, 2)]), now);
+        known.published(seen(2), BTreeSet::new());
+        known.balancer_reports("new", &report(2, &[]), now);
+        let held = known.held(ONE, now);
+        assert!(!held.idle && !held.forgotten, "the old one has two requests open");
+        assert!(known.balancer_is_gone("old") && !known.balancer_is_gone("old"));
+        let held = known.held(ONE, now);
+        assert!(held.idle && held.forgotten);
     }
 
     #[test]

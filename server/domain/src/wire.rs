@@ -318,6 +318,12 @@ pub struct BalancerReport {
     /// Of all `deploys` in the table.
     #[serde(default)]
     pub switches: Vec<SwitchCount>,
+    /// Which of the server's balancers: while one gives way to its successor there are two.
+    #[serde(default)]
+    pub life: Option<Life>,
+    /// Balancers that are no more, and hold nothing: this one has their counters.
+    #[serde(default)]
+    pub gone: Vec<Life>,
 }
 
 /// What a balancer counted of an app when it first heard of a deploy, and now. Both grow only within a

@@ -365,6 +365,8 @@ impl Balancer {
                             open: table.open.clone(),
                             readings: table.readings.clone(),
                             switches: table.switches.clone(),
+                            life: None,
+                            gone: vec![],
                         }
                     };
                     if let Ok(Some(committed)) = reporting.post::<Committed>("/v1/counts", &report, CALL).await {

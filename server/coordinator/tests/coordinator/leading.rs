@@ -124,7 +124,8 @@ async fn each_role_may_call_what_is_its_own_and_strangers_nothing() {
     let coordinator = lab.coordinator("s1");
     let (runner, balancer) = (coordinator.client(Role::Runner), coordinator.client(Role::Balancer));
     let ask = Ask { seen: None, wait_ms: 0 };
-    let counts = BalancerReport { seen: None, open: vec![], readings: vec![], switches: vec![] };
+    let counts =
+        BalancerReport { seen: None, open: vec![], readings: vec![], switches: vec![], life: None, gone: vec![] };
     assert_eq!(status(balancer.post::<Assignments>("/v1/assignments", &ask, CALL).await), 403);
     assert_eq!(status(balancer.post::<Committed>("/v1/report", &report(vec![]), CALL).await), 403);
     assert_eq!(status(runner.post::<Routes>("/v1/routes", &ask, CALL).await), 403);
