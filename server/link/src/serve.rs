@@ -9,10 +9,11 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
+use axum::serve::{IncomingStream, Listener};
 use domain::Secret;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +56,34 @@ pub struct Peer {
     pub uid: Option<u32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+/// After `stop`, for a call on a connection that was taken before.
+const LAST_REQUESTS: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Accepts until `stop`; who comes then waits for the successor.
+struct UntilStop {
+    listener: UnixListener,
+    stop: CancellationToken,
+}
+
+impl Listener for UntilStop {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => std::future::pending().await,
+            accepted = Listener::accept(&mut self.listener) => accepted,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, UntilStop>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UntilStop>) -> Self {
         Self { uid: stream.io().peer_cred().ok().map(|cred| cred.uid()) }
     }
 }
@@ -74,8 +101,13 @@ pub async fn serve(
     let listener = UnixListener::from_std(listener).map_err(|cause| ServeError::Listen { cause })?;
     let router = router.layer(middleware::from_fn_with_state(Arc::new(callers), recognise));
     let ending = stop.clone();
-    let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
-        .with_graceful_shutdown(async move { ending.cancelled().await });
+    let last = async move {
+        ending.cancelled().await;
+        tokio::time::sleep(LAST_REQUESTS).await;
+    };
+    let listener = UntilStop { listener, stop: stop.clone() };
+    let serving =
+        axum::serve(listener, router.into_make_service_with_connect_info::<Peer>()).with_graceful_shutdown(last);
     tokio::select! {
         served = serving.into_future() => served.map_err(|cause| ServeError::Serve { cause }),
         // Long polls and followed logs have no end of their own: they get two seconds.

@@ -54,10 +54,19 @@ impl Drop for HookSocket {
     }
 }
 
-/// Removes what an earlier receiver left.
+/// Removes what an earlier receiver left; one that still finishes its pushes keeps its sockets.
 pub(crate) fn empty(dir: &Path) -> io::Result<()> {
+    let probe = std::os::unix::net::UnixDatagram::unbound()?;
     for entry in std::fs::read_dir(dir)? {
-        std::fs::remove_file(entry?.path())?;
+        let path = entry?.path();
+        // Of another type, it takes no connection; one that nobody holds any more refuses it.
+        let held = probe.connect(&path).is_err_and(|cause| cause.raw_os_error() == Some(nix::libc::EPROTOTYPE));
+        if !held {
+            match std::fs::remove_file(path) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+                _ => {}
+            }
+        }
     }
     Ok(())
 }

@@ -141,21 +141,32 @@ pub(crate) struct Door<D> {
     pub restoring: repository::Restoring,
     /// Pushes that were taken in outlive their connection; they end with the receiver.
     pub pushes: TaskTracker,
+    /// A successor takes new connections.
+    pub finish: CancellationToken,
     pub stop: CancellationToken,
 }
 
-/// Serves SSH on `listeners` until `stop`.
-pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), ReceiverError> {
+/// Serves SSH on `listeners` until `stop`; calls `ready` when it does. From `finish` on it takes no new
+/// connection, and returns when all have ended. Another receiver may accept from the same listeners.
+pub async fn run_until(
+    config: Config,
+    listeners: Vec<TcpListener>,
+    ready: impl FnOnce(),
+    finish: CancellationToken,
+    stop: CancellationToken,
+) -> Result<(), ReceiverError> {
     let desk = commands::Commands::connect(config.commands.clone())
         .await
         .map_err(|cause| ReceiverError::Commands { cause })?;
-    run_with(desk, config, listeners, stop).await
+    run_with(desk, config, listeners, ready, finish, stop).await
 }
 
 async fn run_with<D: Desk>(
     desk: D,
     config: Config,
     listeners: Vec<TcpListener>,
+    ready: impl FnOnce(),
+    finish: CancellationToken,
     stop: CancellationToken,
 ) -> Result<(), ReceiverError> {
     let key = host_key::load_or_make(&config.dir).await?;
@@ -168,11 +179,13 @@ async fn run_with<D: Desk>(
         git_sessions: Arc::new(Semaphore::new(config.limits.git_sessions)),
         restoring: repository::Restoring::default(),
         pushes: TaskTracker::new(),
+        finish,
         stop: stop.clone(),
         desk,
         objects,
         config,
     });
+    ready();
     let ended = tokio::select! {
         served = ssh::serve(&door, key, listeners) => served,
         () = collect::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "collecting" }) },

@@ -57,7 +57,7 @@ pub(crate) async fn serve<D: Desk>(
         door.stop.cancelled().await;
     }
     while let Some(ended) = accepting.join_next().await {
-        if ended.is_err() && !door.stop.is_cancelled() {
+        if ended.is_err() && !door.stop.is_cancelled() && !door.finish.is_cancelled() {
             return Err(ReceiverError::Ended { what: "accepting connections" });
         }
     }
@@ -100,6 +100,7 @@ async fn accept<D: Desk>(
     loop {
         tokio::select! {
             () = door.stop.cancelled() => break,
+            () = door.finish.cancelled() => break,
             Some(_) = open.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match places.take(peer.ip().to_canonical()) {
@@ -115,6 +116,7 @@ async fn accept<D: Desk>(
             },
         }
     }
+    drop(listener);
     while open.join_next().await.is_some() {}
 }
 

@@ -3,6 +3,8 @@
 //! Without a coordinator everything goes on as it is. A list that is older than one already seen,
 //! or empty while something runs that nobody told to stop, is refused.
 
+mod ending;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub struct Converge {
     has_assignments: bool,
     stores: Stores,
     stop: CancellationToken,
+    /// All instances end with this runner.
+    apps: CancellationToken,
 }
 
 impl Converge {
@@ -63,7 +67,7 @@ impl Converge {
         builds: Builds,
         stores: Stores,
         seen_path: PathBuf,
-        stop: CancellationToken,
+        [stop, apps]: [CancellationToken; 2],
     ) -> Self {
         let seen = std::fs::read(&seen_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Self {
@@ -78,6 +82,7 @@ impl Converge {
             has_assignments: false,
             stores,
             stop,
+            apps,
         }
     }
 
@@ -172,6 +177,7 @@ impl Converge {
         while !self.stop.is_cancelled() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
+                () = self.apps.cancelled() => return self.end_all().await,
                 () = &mut asking => break,
                 Ok(()) = assignments.changed() => {
                     let told = assignments.borrow_and_update().clone();

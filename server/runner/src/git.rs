@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::wire::{GitAnswer, GitAsk, GitBranch, GitVerb, Limits, Uids};
@@ -111,6 +111,8 @@ struct Inner {
     /// Git runs on a repository while it is held for reading; alone is who holds it for writing.
     used: Mutex<HashMap<AppId, Arc<RwLock<()>>>>,
     places: Semaphore,
+    /// Asks that are being answered.
+    open: AtomicUsize,
 }
 
 impl Git {
@@ -123,8 +125,8 @@ impl Git {
             clear(&slice, &unit).await;
         }
         let (next, making, places) = (AtomicU64::new(0), Mutex::default(), Semaphore::new(AT_ONCE));
-        let used = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { slice, config, ours, next, making, used, places }) })
+        let (used, open) = (Mutex::default(), AtomicUsize::new(0));
+        Ok(Self { inner: Arc::new(Inner { slice, config, ours, next, making, used, places, open }) })
     }
 
     async fn used(&self, app: AppId) -> Arc<RwLock<()>> {
@@ -156,6 +158,11 @@ impl Git {
         Ok(())
     }
 
+    /// No sandbox is wanted just now.
+    pub fn is_idle(&self) -> bool {
+        self.inner.open.load(Ordering::Relaxed) == 0
+    }
+
     /// Answers the receiver until `stop`; every sandbox ends with the connection that asked for it.
     pub async fn serve(&self, listener: StdUnixListener, stop: CancellationToken) -> Result<(), GitError> {
         let listen = |cause| GitError::SetUp { doing: "its socket", cause };
@@ -169,7 +176,11 @@ impl Git {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let (git, stop) = (self.clone(), stop.clone());
-                        calls.spawn(async move { git.call(stream, stop).await });
+                        self.inner.open.fetch_add(1, Ordering::Relaxed);
+                        calls.spawn(async move {
+                            git.call(stream, stop).await;
+                            git.inner.open.fetch_sub(1, Ordering::Relaxed);
+                        });
                     }
                     Err(cause) => {
                         tracing::warn!("could not accept on the socket for git: {cause}");

@@ -50,7 +50,9 @@ pub use self::build::Builder;
 pub use self::bundle::{Bind, BindAccess, Program};
 pub use self::git::{Git, GitConfig, GitError};
 pub use self::net::Kind;
+pub use self::sandbox::runtimes;
 pub use self::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, leave_nothing};
+pub use self::seccomp::file as seccomp_file;
 
 /// What a runner is told at its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,6 +123,19 @@ pub enum RunnerError {
     Ended { part: &'static str },
 }
 
+const CONVERGING: &str = "converging";
+
+/// How a runner is told to end.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// Now; instances go on without it.
+    pub leave: CancellationToken,
+    /// Likewise, as soon as no build and no git sandbox runs: these end with their runner.
+    pub finish: CancellationToken,
+    /// With all instances, and with their last readings committed.
+    pub apps: CancellationToken,
+}
+
 /// Runs until `stop`; instances go on without it.
 /// `git` is the socket on which the server's own receiver asks for git sandboxes.
 pub async fn run(
@@ -128,6 +143,13 @@ pub async fn run(
     git: std::os::unix::net::UnixListener,
     stop: CancellationToken,
 ) -> Result<(), RunnerError> {
+    let [finish, apps] = [(); 2].map(|()| CancellationToken::new());
+    run_until(config, git, Ends { leave: stop, finish, apps }).await
+}
+
+/// The same, with every way to end.
+pub async fn run_until(config: Config, git: std::os::unix::net::UnixListener, ends: Ends) -> Result<(), RunnerError> {
+    let stop = ends.leave.clone();
     let data = |what| move |cause| RunnerError::Data { what, cause };
     sandbox::make_dir(&config.data_dir, 0o711).map_err(data("itself"))?;
     let slice = Slice::set_up(&config).await?;
@@ -152,6 +174,7 @@ pub async fn run(
     let (wanted, told) = (watch::Sender::new(vec![]), watch::Sender::new(vec![]));
     let orders = Orders { wanted: wanted.subscribe(), reports: told.clone() };
     let builds = Builds { wanted, reports: told.subscribe() };
+    let mut building = told.subscribe();
     let gits = Git::new(server.slice.clone(), config.git.clone(), &config.run_dir.join("git")).await?;
     let (needed, disk_told) = (watch::Sender::new(None), watch::Sender::new(DiskReport::default()));
     let keeper = Keeper {
@@ -164,41 +187,69 @@ pub async fn run(
     };
     let stores = Stores { needed, reports: disk_told.subscribe() };
     let seen = config.data_dir.join("seen.json");
-    let mut converge = Converge::new(server, coordinator, builds, stores, seen, stop.child_token());
+    let mut converge =
+        Converge::new(server, coordinator, builds, stores, seen, [stop.child_token(), ends.apps.clone()]);
     converge.adopt().await;
     lines.resume().map_err(data("the spool of lines"))?;
 
     let mut parts: JoinSet<&'static str> = JoinSet::new();
+    // Nothing new is begun while the apps are ended.
+    let working = stop.child_token();
+    let (token, apps, finish) = (working.clone(), ends.apps.clone(), ends.finish.clone());
+    let (idle, leave) = (gits.clone(), stop.clone());
+    parts.spawn(async move {
+        let quiet = async {
+            finish.cancelled().await;
+            let runs = |builds: &Vec<domain::wire::BuildReport>| {
+                builds.iter().any(|b| b.state == domain::wire::BuildState::Running)
+            };
+            while !idle.is_idle() || runs(&building.borrow_and_update()) {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = quiet => leave.cancel(),
+            () = apps.cancelled() => token.cancel(),
+            () = token.cancelled() => {}
+        }
+        "waiting for its end"
+    });
     let token = stop.child_token();
     parts.spawn(async move {
         lines.run(token).await;
         "sending lines"
     });
-    let token = stop.child_token();
+    let token = working.clone();
     parts.spawn(async move {
         orders.run(builder, token).await;
         "building"
     });
-    let token = stop.child_token();
+    let token = working.clone();
     parts.spawn(async move {
         keeper.run(token).await;
         "keeping room on the disk"
     });
     parts.spawn(async move {
         converge.run().await;
-        "converging"
+        CONVERGING
     });
-    let token = stop.child_token();
+    let token = working;
     parts.spawn(async move {
         if let Err(cause) = gits.serve(git, token).await {
             tracing::error!("git sandboxes are not served: {cause}");
         }
         "serving git"
     });
-    let first = parts.join_next().await;
-    if stop.is_cancelled() {
-        while parts.join_next().await.is_some() {}
-        return Ok(());
+    let mut ended = parts.join_next().await;
+    if !stop.is_cancelled() && !ends.apps.is_cancelled() {
+        return Err(RunnerError::Ended { part: ended.and_then(Result::ok).unwrap_or("a part that failed") });
     }
-    Err(RunnerError::Ended { part: first.and_then(Result::ok).unwrap_or("a part that failed") })
+    while let Some(part) = ended {
+        // The apps have ended; their lines were sent until then.
+        if part.as_ref().map_or(true, |part| *part == CONVERGING) {
+            stop.cancel();
+        }
+        ended = parts.join_next().await;
+    }
+    Ok(())
 }

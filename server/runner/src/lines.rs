@@ -131,6 +131,11 @@ impl Lines {
         Ok(spool)
     }
 
+    /// Nobody writes any more, and logs has everything.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.inner.spools).is_empty()
+    }
+
     /// Nothing more will be written. The spool goes when logs has everything.
     pub fn close(&self, name: &str) {
         if let Some(spool) = lock(&self.inner.spools).get(name) {

@@ -528,11 +528,13 @@ fn find_runtime(wanted: Option<&Path>) -> Result<PathBuf, SandboxError> {
     if let Some(wanted) = wanted {
         return Ok(wanted.to_owned());
     }
-    ["crun", "runc"]
-        .iter()
-        .flat_map(|name| ["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(|dir| Path::new(dir).join(name)))
-        .find(|path| path.exists())
-        .ok_or(SandboxError::NoRuntime)
+    runtimes().next().ok_or(SandboxError::NoRuntime)
+}
+
+/// The OCI runtimes that are installed, the wanted one first.
+pub fn runtimes() -> impl Iterator<Item = PathBuf> {
+    let places = |name| ["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(|dir| Path::new(dir).join(name));
+    ["crun", "runc"].into_iter().flat_map(places).filter(|path| path.exists())
 }
 
 fn server_memory() -> io::Result<u64> {

@@ -96,6 +96,11 @@ pub enum SeccompError {
     TooShort { path: PathBuf, count: usize },
 }
 
+/// The list that is used, where there is one.
+pub fn file() -> Option<PathBuf> {
+    PATHS.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
 /// The `linux.seccomp` part of a sandbox's configuration.
 pub fn load() -> Result<Value, SeccompError> {
     let (path, text) = PATHS

@@ -86,7 +86,18 @@ pub async fn run(
     assets: Vec<Asset>,
     stop: CancellationToken,
 ) -> Result<(), WebError> {
+    run_until(config, listener, assets, || {}, stop).await
+}
+
+/// The same; calls `ready` when it serves. Its predecessor may accept from the same listener meanwhile.
+pub async fn run_until(
+    config: Config,
+    listener: UnixListener,
+    assets: Vec<Asset>,
+    ready: impl FnOnce(),
+    stop: CancellationToken,
+) -> Result<(), WebError> {
     let peers = config.peers.clone();
     let state = state::State::new(config, assets, stop.clone()).await?;
-    serve::serve(listener, peers, router::router(state), stop).await
+    serve::serve(listener, peers, router::router(state), ready, stop).await
 }

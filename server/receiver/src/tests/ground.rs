@@ -105,7 +105,14 @@ impl Ground {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(crate::run_with(desk.clone(), config, vec![listener], stop.clone()));
+        let served = tokio::spawn(crate::run_with(
+            desk.clone(),
+            config,
+            vec![listener],
+            || {},
+            CancellationToken::new(),
+            stop.clone(),
+        ));
         let served = tokio::sync::Mutex::new(AbortOnDropHandle::new(served));
         Self { desk, runner, dir, port, stop, served }
     }
