@@ -91,6 +91,12 @@ impl Berth {
     /// After its supervisor ended: starts it on the same data and ports.
     pub fn start_again(&mut self) -> Result<()> {
         self.child.borrow_mut().wait()?;
+        self.start_with_flags(self.flags.clone())
+    }
+
+    /// The same, with these further words.
+    pub fn start_with_flags(&mut self, flags: Vec<String>) -> Result<()> {
+        self.flags = flags;
         let _ = fs::remove_file(self.data.join("addresses.json"));
         let at = [self.http, self.ssh];
         self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data, at, &self.flags)?);
@@ -147,8 +153,15 @@ impl Berth {
         self.user(&["link", email])
     }
 
-    /// What `berth user` prints, asked as root on the server.
-    pub fn user(&self, words: &[&str]) -> Result<String> {
+    /// What `berth WORDS` prints on this data, whether it went well or not.
+    pub fn command(&self, words: &[&str]) -> Result<(bool, String)> {
+        let mut command = Command::new(&self.binary);
+        let output = command.args(words).arg("--data").arg(&self.data).stdin(Stdio::null()).output()?;
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        Ok((output.status.success(), said))
+    }
+
+    fn user(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
         Ok(read(command.arg("user").args(words).arg("--data").arg(&self.data))?.trim().to_owned())
     }

@@ -39,7 +39,7 @@ pub use self::left::nothing_left;
 pub use self::load::{Ask, Load, Tally};
 pub use self::person::Person;
 #[cfg(feature = "servers")]
-pub use self::postgres::{Postgres, empty, postgres};
+pub use self::postgres::{Postgres, empty, postgres, sql_of_stopped};
 #[cfg(feature = "servers")]
 pub use self::redis::{Redis, redis};
 pub use self::stop::{asked_to_stop, kill_hard, listen_for_stop, terminate, wait};

@@ -208,6 +208,24 @@ fn start(directory: &Path) -> Result<Child> {
     postgres.spawn().context("could not start postgres")
 }
 
+/// Asks the PostgreSQL of a Berth that has stopped: what is in its files.
+pub fn sql_of_stopped(berth: &crate::Berth, query: &str) -> Result<String> {
+    let uid = berth.uid_first + 1;
+    let passwd = berth.home().join("passwd");
+    fs::write(&passwd, format!("{OWNER}:x:{uid}:{uid}::/:/bin/false\n"))?;
+    let mut single = Command::new(program("postgres")?);
+    single.args(["--single", "-D"]).arg(berth.data.join("postgres")).arg(OWNER).current_dir("/");
+    keeper::as_user(&mut single, uid, Some(&passwd));
+    single.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = single.spawn().context("could not start postgres")?;
+    std::io::Write::write_all(&mut child.stdin.take().context("no input")?, format!("{query}\n").as_bytes())?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // ` 1: sum = "42" (typeid = …)`
+    let value = said.split(" = \"").nth(1).and_then(|rest| rest.split('"').next());
+    value.map(str::to_owned).with_context(|| format!("{said}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
 /// Waits until the server answers, and makes the roles.
 async fn prepare(directory: &Path, admin: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -6,22 +6,33 @@
 //! | 0, 1, 2 | an empty input; the supervisor's output and error |
 //! | 3 | one JSON: [`Handed`] |
 //! | 4 | a pipe of the supervisor: its end ends the role |
-//! | 5… | the role's listening sockets, in the order of `Spec::descriptors` |
+//! | 5 | a socket on which the two talk: one byte a [`Word`] |
+//! | 6… | the role's listening sockets, in the order of `Spec::descriptors` |
 
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send};
 use serde::{Deserialize, Serialize};
-use tokio::process::{Child, Command};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::process::Process;
 
 pub const SETTINGS: RawFd = 3;
 pub const ALIVE: RawFd = 4;
-pub const FIRST: RawFd = 5;
+pub const TALK: RawFd = 5;
+pub const FIRST: RawFd = 6;
 /// Descriptors below this are kept free in the supervisor, for what a child is handed.
 const RESERVED: RawFd = 24;
 
@@ -37,8 +48,10 @@ pub struct Log {
 pub struct Handed {
     pub role: String,
     pub log: Log,
-    /// How many listening sockets begin at descriptor 5.
+    /// How many listening sockets begin at descriptor 6.
     pub descriptors: usize,
+    /// It stands by until it is told to go: its predecessor still holds what only one may hold.
+    pub stands_by: bool,
     /// The role's own.
     pub config: serde_json::Value,
 }
@@ -66,13 +79,19 @@ pub struct Spec {
     pub descriptors: Vec<Arc<OwnedFd>>,
 }
 
+/// A pipe that children watch.
+pub struct Alive {
+    pub theirs: OwnedFd,
+    /// Its writing end is the supervisor's alone, for as long as it lives.
+    pub ours: OwnedFd,
+}
+
 /// What all roles have in common.
 pub struct Common {
     /// The binary, open.
     pub binary: OwnedFd,
     pub log: Log,
-    /// Its writing end is the supervisor's alone, for as long as it lives.
-    pub alive: OwnedFd,
+    pub alive: Alive,
     /// The files by which a process joins the platform's groups.
     pub joins: Vec<PathBuf>,
 }
@@ -91,25 +110,165 @@ pub fn reserve() -> io::Result<()> {
     Ok(())
 }
 
-pub enum Output {
-    /// The supervisor's own.
-    Shared,
-    /// Read by the supervisor.
-    Piped,
+/// What supervisor and role say to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Word {
+    /// Role: it has read its settings, and waits for [`Word::Go`].
+    StandsBy = b'w',
+    /// Role: what it serves is served.
+    Ready = b'r',
+    Go = b'g',
+    /// Its successor serves: take nothing new, finish what is open, end.
+    Finish = b'f',
+    /// The server's apps end too.
+    EndApps = b'e',
 }
 
-pub fn spawn(common: &Common, spec: &Spec, output: Output) -> io::Result<Child> {
+impl Word {
+    pub fn of(byte: u8) -> Option<Self> {
+        [Self::StandsBy, Self::Ready, Self::Go, Self::Finish, Self::EndApps].into_iter().find(|w| *w as u8 == byte)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SilentError {
+    #[error("it ended before that ({status})")]
+    Ended { status: String },
+    #[error("it did not say so within {after:?}")]
+    Late { after: Duration },
+}
+
+/// A process of the platform that runs.
+#[derive(Debug)]
+pub struct Child {
+    pub process: Process,
+    /// With a role.
+    talk: Option<UnixStream>,
+    /// An engine's output, and who reads it.
+    pub said: Vec<OwnedFd>,
+    pub listening: JoinSet<()>,
+}
+
+impl Child {
+    pub fn new(process: Process, talk: Option<UnixStream>) -> Self {
+        Self { process, talk, said: Vec::new(), listening: JoinSet::new() }
+    }
+
+    /// Descriptors that must outlive an `exec` of the supervisor: the talk's, then the output's.
+    pub fn descriptors(&self) -> (Option<RawFd>, Vec<RawFd>) {
+        (self.talk.as_ref().map(AsRawFd::as_raw_fd), self.said.iter().map(AsRawFd::as_raw_fd).collect())
+    }
+
+    /// A role that does not listen ends by a signal.
+    pub fn tell(&self, word: Word) {
+        if let Some(talk) = &self.talk {
+            // Not by the runtime, which may not know yet that there is room.
+            let _ = send(talk.as_raw_fd(), &[word as u8], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        }
+    }
+
+    /// Until it has said `word`.
+    pub async fn says(&mut self, word: Word, after: Duration) -> Result<(), SilentError> {
+        let Some(talk) = &mut self.talk else { return Ok(()) };
+        let process = &self.process;
+        let heard = async {
+            let mut byte = [0];
+            loop {
+                let read = tokio::select! {
+                    read = talk.read(&mut byte) => read,
+                    status = process.wait() => {
+                        let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
+                        return Err(SilentError::Ended { status });
+                    }
+                };
+                match read {
+                    Ok(1..) if byte[0] == word as u8 => return Ok(()),
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => {
+                        let status = process.wait().await;
+                        let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
+                        return Err(SilentError::Ended { status });
+                    }
+                }
+            }
+        };
+        timeout(after, heard).await.unwrap_or(Err(SilentError::Late { after }))
+    }
+
+    /// Asks it to end, and ends it when it does not within `patience`: whether it ended by itself.
+    pub async fn end(mut self, signal: Signal, patience: Duration) -> bool {
+        self.process.signal(signal);
+        self.ended(patience).await
+    }
+
+    /// Waits for its end, and ends it after `patience`: whether it ended by itself.
+    pub async fn ended(&mut self, patience: Duration) -> bool {
+        let by_itself = timeout(patience, self.process.wait()).await.is_ok();
+        if !by_itself {
+            self.process.signal(Signal::SIGKILL);
+            let _ = self.process.wait().await;
+        }
+        self.last_words().await;
+        by_itself
+    }
+
+    /// What an engine said at its end is read.
+    pub async fn last_words(&mut self) {
+        let all = async { while self.listening.join_next().await.is_some() {} };
+        let _ = timeout(Duration::from_secs(1), all).await;
+    }
+}
+
+/// How a role begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Now,
+    StandBy,
+}
+
+/// Starts a role that says when it is ready.
+pub fn spawn(common: &Common, spec: &Spec, start: Start) -> io::Result<Child> {
+    let (talk, theirs) = StdUnixStream::pair()?;
+    let (mut command, settings) = command(common, spec, start, &theirs)?;
+    let child = command.spawn();
+    drop((settings, theirs));
+    let process = Process::of_child(child?.id())?;
+    talk.set_nonblocking(true)?;
+    Ok(Child::new(process, Some(UnixStream::from_std(talk)?)))
+}
+
+/// Runs a short child to its end: what it printed, if it ended well.
+pub async fn once(common: &Common, spec: &Spec, limit: Duration) -> io::Result<Option<String>> {
+    let (_talk, theirs) = StdUnixStream::pair()?;
+    let (mut command, settings) = command(common, spec, Start::Now, &theirs)?;
+    command.stdout(Stdio::piped());
+    let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+    drop((settings, theirs));
+    match timeout(limit, child?.wait_with_output()).await {
+        Ok(output) => {
+            let output = output?;
+            let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            Ok(output.status.success().then_some(said))
+        }
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// The command, and the settings that must stay open until it is started.
+fn command(common: &Common, spec: &Spec, start: Start, talk: &StdUnixStream) -> io::Result<(Command, std::fs::File)> {
     let handed = Handed {
         role: spec.role.to_owned(),
         log: common.log.clone(),
         descriptors: spec.descriptors.len(),
+        stands_by: start == Start::StandBy,
         config: spec.config.clone(),
     };
     let mut settings = std::fs::File::from(memfd_create(c"settings", MFdFlags::MFD_CLOEXEC)?);
     settings.write_all(&serde_json::to_vec(&handed)?)?;
     io::Seek::rewind(&mut settings)?;
 
-    let mut given = vec![settings.as_raw_fd(), common.alive.as_raw_fd()];
+    let mut given = vec![settings.as_raw_fd(), common.alive.theirs.as_raw_fd(), talk.as_raw_fd()];
     given.extend(spec.descriptors.iter().map(|fd| fd.as_raw_fd()));
     let joins = open_joins(&common.joins)?;
     let exec = Exec::new(common.binary.as_raw_fd(), &["berth", "role", spec.role])?;
@@ -117,12 +276,9 @@ pub fn spawn(common: &Common, spec: &Spec, output: Output) -> io::Result<Child> 
 
     let mut command = Command::new("berth");
     command.stdin(Stdio::null());
-    if let Output::Piped = output {
-        command.stdout(Stdio::piped());
-    }
     // SAFETY: between fork and exec only system calls are made, on memory that was prepared before.
     unsafe {
-        command.pre_exec(move || {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, move || {
             join(&joins)?;
             libc::setsid();
             hand(&given)?;
@@ -130,9 +286,7 @@ pub fn spawn(common: &Common, spec: &Spec, output: Output) -> io::Result<Child> 
             exec.exec()
         });
     }
-    let child = command.spawn();
-    drop(settings);
-    child
+    Ok((command, settings))
 }
 
 /// A program of the system, under a user of the slice, in the platform's groups; ended with the supervisor.
@@ -141,7 +295,7 @@ pub fn prepare(command: &mut Command, joins: &[PathBuf], user: Identity, death: 
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
     // SAFETY: as above.
     unsafe {
-        command.pre_exec(move || {
+        std::os::unix::process::CommandExt::pre_exec(command, move || {
             join(&joins)?;
             libc::setsid();
             become_user(&user)?;

@@ -21,6 +21,29 @@ pub struct Cli {
 pub enum Verb {
     /// Start Berth on this server, as root; SIGTERM or Ctrl-C stops it.
     Up(Box<Up>),
+    /// Look at what Berth needs of this server, with the settings of `up`: a line each, with its fix.
+    Doctor {
+        #[command(flatten)]
+        settings: Box<Up>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start roles of a running Berth again, each beside its predecessor: no connection is refused.
+    Restart {
+        /// balancer, web, receiver, runner, control, logs [default: all].
+        roles: Vec<String>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Go on with the program that is on disk now: the supervisor first, then each role as in `restart`.
+    Upgrade {
+        /// The new program [default: the path that `berth up` was started from].
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        #[command(flatten)]
+        at: At,
+    },
     /// Users, made by root on the server itself.
     User(User),
     /// What a static app runs in its sandbox.
@@ -97,6 +120,18 @@ pub struct Up {
     /// [default: 5 % and at least 1 GiB, of a small disk a quarter].
     #[arg(long, env = "BERTH_DISK_RESERVE_MIB")]
     pub disk_reserve_mib: Option<u32>,
+
+    /// When Berth stops, the apps go on; the next `berth up` takes them up again.
+    #[arg(long, env = "BERTH_KEEP_APPS")]
+    pub keep_apps: bool,
+
+    /// The descriptor of what a supervisor hands to its successor.
+    #[arg(long, hide = true)]
+    pub resume: Option<i32>,
+
+    /// Only say whether that could be taken over.
+    #[arg(long, hide = true, requires = "resume")]
+    pub resume_check: bool,
 
     /// What is logged: `info`, `debug`, or as `tracing` filters are written.
     #[arg(long, env = "BERTH_LOG", default_value = "info")]

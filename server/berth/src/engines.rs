@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use domain::Secret;
@@ -12,11 +14,12 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::net::unix::pipe;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::child::{Identity, prepare};
+use crate::child::{Child, Identity, prepare};
+use crate::process::Process;
 use crate::slice::{Slice, SliceError, User, directory};
 
 const INITDB_TIMEOUT: Duration = Duration::from_secs(120);
@@ -119,17 +122,19 @@ impl Postgres {
         directory(&new, 0o700, self.user.uid, self.user.gid)?;
         let mut initdb = self.program("initdb");
         initdb.args(["-U", OWNER, "--auth-local=peer", "--auth-host=reject", "-E", "UTF8", "--locale=C.UTF-8", "-D"]);
-        self.once(initdb.arg(&new), "").await?;
+        initdb.arg(&new);
+        self.once(initdb, "").await?;
         let mut single = self.program("postgres");
         single.args(["--single", "-D"]).arg(&new).arg("postgres");
-        self.once(&mut single, &format!("create database {OWNER}\n")).await?;
+        self.once(single, &format!("create database {OWNER}\n")).await?;
         fs::rename(&new, &self.data).map_err(doing("name PostgreSQL's data"))
     }
 
-    async fn once(&self, command: &mut Command, input: &str) -> Result<(), EngineError> {
-        self.isolate(command).map_err(doing("prepare initdb"))?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(doing("start initdb"))?;
+    async fn once(&self, mut command: Command, input: &str) -> Result<(), EngineError> {
+        self.isolate(&mut command).map_err(doing("prepare initdb"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command.kill_on_drop(true).spawn().map_err(doing("start initdb"))?;
         if let Some(mut to) = child.stdin.take() {
             to.write_all(input.as_bytes()).await.map_err(doing("speak to initdb"))?;
         }
@@ -191,9 +196,8 @@ impl Postgres {
             command.args(["-c", setting]);
         }
         self.isolate(&mut command)?;
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        listen(&mut child, "postgres");
-        Ok(child)
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        running(child, "postgres")
     }
 
     pub async fn ready(&self) -> Result<(), EngineError> {
@@ -229,7 +233,7 @@ pub fn owner_url(sockets: &Path) -> Secret<String> {
 }
 
 /// The programs of the version that wrote the data; for new data, of the newest.
-fn programs(data: &Path) -> Result<PathBuf, EngineError> {
+pub fn programs(data: &Path) -> Result<PathBuf, EngineError> {
     let missing = || EngineError::Missing { what: "PostgreSQL", package: "postgresql" };
     let home = Path::new("/usr/lib/postgresql");
     if let Ok(version) = fs::read_to_string(data.join("PG_VERSION")) {
@@ -284,11 +288,11 @@ impl Redis {
         command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         prepare(&mut command, &self.joins, self.user.clone(), libc::SIGTERM)?;
         let mut child = command.spawn()?;
-        listen(&mut child, "redis");
         // By its input: no password in a file, in an argument or in the environment. It fits the pipe.
-        if let Some(input) = child.stdin.take() {
-            let input = input.into_owned_fd()?;
-            io::Write::write_all(&mut fs::File::from(input), self.config.as_bytes())?;
+        let input = child.stdin.take();
+        let child = running(child, "redis")?;
+        if let Some(mut input) = input {
+            io::Write::write_all(&mut input, self.config.as_bytes())?;
         }
         Ok(child)
     }
@@ -305,14 +309,22 @@ impl Redis {
     }
 }
 
-/// What it says goes into the supervisor's log. Owned by the child: it ends with its output.
-fn listen(child: &mut Child, name: &'static str) {
-    if let Some(said) = child.stdout.take() {
-        tokio::spawn(lines(said, name));
+/// What it says goes into the supervisor's log.
+fn running(mut child: std::process::Child, name: &'static str) -> io::Result<Child> {
+    let said = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    adopted(child.id(), said.into_iter().flatten().collect(), name)
+}
+
+/// Of an engine that runs already: `said` is its output.
+pub fn adopted(pid: u32, said: Vec<OwnedFd>, name: &'static str) -> io::Result<Child> {
+    let mut child = Child::new(Process::of_child(pid)?, None);
+    for end in said {
+        let flags = nix::fcntl::OFlag::from_bits_retain(nix::fcntl::fcntl(&end, nix::fcntl::FcntlArg::F_GETFL)?);
+        nix::fcntl::fcntl(&end, nix::fcntl::FcntlArg::F_SETFL(flags | nix::fcntl::OFlag::O_NONBLOCK))?;
+        child.listening.spawn(lines(pipe::Receiver::from_owned_fd(end.try_clone()?)?, name));
+        child.said.push(end);
     }
-    if let Some(said) = child.stderr.take() {
-        tokio::spawn(lines(said, name));
-    }
+    Ok(child)
 }
 
 async fn lines(said: impl AsyncRead + Unpin, name: &'static str) {

@@ -3,15 +3,22 @@
 //! `berth up` is the supervisor: it takes a slice of the server, starts PostgreSQL and Redis, opens the
 //! sockets, and starts one child for each process of the design, under its own user. It accepts no
 //! connection and parses nothing but its own settings.
-//! Start reading at `up::up`, then `child::Child`, then `role::role`.
+//! Start reading at `up::up`, then `supervisor::Supervisor`, `keep::Keeper`, `child::spawn`, `role::role`.
+//! `resume` is how a supervisor goes on as another program.
 
 mod cgroup;
 mod child;
 mod cli;
+mod doctor;
+mod door;
 mod embedded;
 mod engines;
+mod keep;
+mod process;
+mod resume;
 mod role;
 mod slice;
+mod supervisor;
 mod up;
 mod user;
 mod wiring;
@@ -23,6 +30,9 @@ use clap::Parser;
 fn main() -> ExitCode {
     let done = match cli::Cli::parse().verb {
         cli::Verb::Up(settings) => up::up(&settings),
+        cli::Verb::Restart { roles, at } => door::ask(&at.data, &door::Ask::Restart { roles }),
+        cli::Verb::Upgrade { binary, at } => door::ask(&at.data, &door::Ask::Upgrade { binary }),
+        cli::Verb::Doctor { settings, json } => doctor::doctor(&settings, json),
         cli::Verb::User(user) => user::user(&user),
         cli::Verb::Files { root, port } => role::files(root, port),
         cli::Verb::Role { name } => role::role(&name),

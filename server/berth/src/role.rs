@@ -7,18 +7,71 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
-use crate::child::{ALIVE, FIRST, Handed, Log, SETTINGS};
+use crate::child::{ALIVE, FIRST, Handed, Log, SETTINGS, TALK, Word};
 use crate::wiring;
 
 /// After the supervisor's end a role may finish what it has, but not for long.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Boxed = Box<dyn Error + Send + Sync>;
+
+/// What a role hears of its supervisor, and tells it.
+#[derive(Clone)]
+pub struct Life {
+    /// End now, in order.
+    pub stop: CancellationToken,
+    /// Another serves: take nothing new, finish what is open, end.
+    pub finish: CancellationToken,
+    /// End the server's apps, and then end.
+    pub end_apps: CancellationToken,
+    said: watch::Sender<Option<Word>>,
+}
+
+impl Life {
+    fn new(stop: CancellationToken) -> Self {
+        let [finish, end_apps] = [(); 2].map(|()| CancellationToken::new());
+        Self { stop, finish, end_apps, said: watch::Sender::new(None) }
+    }
+
+    /// What it serves is served.
+    pub fn ready(&self) {
+        self.said.send_replace(Some(Word::Ready));
+    }
+}
+
+/// Carries words both ways, until the supervisor is gone.
+async fn talk(mut with: UnixStream, life: Life, go: CancellationToken) {
+    let mut saying = life.said.subscribe();
+    // What was said before this began is said too.
+    saying.mark_changed();
+    let mut byte = [0];
+    loop {
+        tokio::select! {
+            read = with.read(&mut byte) => match (read, Word::of(byte[0])) {
+                // It may have been replaced by itself, or killed: that is seen by another pipe.
+                (Ok(0) | Err(_), _) => return,
+                (Ok(_), Some(Word::Go)) => go.cancel(),
+                (Ok(_), Some(Word::Finish)) => life.finish.cancel(),
+                (Ok(_), Some(Word::EndApps)) => life.end_apps.cancel(),
+                (Ok(_), _) => {}
+            },
+            said = saying.changed() => {
+                let word = *saying.borrow_and_update();
+                if let (Ok(()), Some(word)) = (said, word) {
+                    let _ = with.write_all(&[word as u8]).await;
+                }
+            }
+        }
+    }
+}
 
 pub fn role(name: &str) -> Result<(), Boxed> {
     // Before anything secret is read: nobody of the same user may look into this process.
@@ -34,6 +87,7 @@ pub fn role(name: &str) -> Result<(), Boxed> {
 
     let stop = CancellationToken::new();
     watch_supervisor(inherited(ALIVE)?, stop.clone());
+    let with = std::os::unix::net::UnixStream::from(inherited(TALK)?);
     let mut descriptors = Vec::new();
     for at in 0..handed.descriptors {
         descriptors.push(inherited(FIRST + at as RawFd)?);
@@ -42,14 +96,26 @@ pub fn role(name: &str) -> Result<(), Boxed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
-        let ending = stop.clone();
+        with.set_nonblocking(true)?;
+        let (life, go) = (Life::new(stop.clone()), CancellationToken::new());
+        let talking = talk(UnixStream::from_std(with)?, life.clone(), go.clone());
         let watching = async move {
-            terminate.recv().await;
-            ending.cancel();
-            std::future::pending::<()>().await;
+            let ended = async {
+                terminate.recv().await;
+                stop.cancel();
+                std::future::pending::<()>().await;
+            };
+            tokio::join!(talking, ended);
+        };
+        let running = async {
+            if handed.stands_by {
+                life.said.send_replace(Some(Word::StandsBy));
+                tokio::select! { () = go.cancelled() => {}, () = life.stop.cancelled() => return Ok(()) }
+            }
+            wiring::run(name, handed.config, descriptors, life).await
         };
         tokio::select! {
-            done = wiring::run(name, handed.config, descriptors, stop) => done,
+            done = running => done,
             () = watching => Ok(()),
         }
     });

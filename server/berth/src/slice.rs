@@ -6,12 +6,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::cgroup::Group;
@@ -93,6 +95,15 @@ pub enum User {
     ToRunner = 45,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldSlice {
+    pub n: u32,
+    uid_first: u32,
+    uid_last: u32,
+    subnet: Ipv4Net,
+    pub lock: i32,
+}
+
 /// Held while it lives.
 pub struct Slice {
     pub n: u32,
@@ -163,10 +174,57 @@ impl Slice {
         Ok(Self { n, uids, subnet, file, _held: held })
     }
 
+    /// What a supervisor hands to itself through an `exec`: numbers, and the lock's descriptor.
+    pub fn held(&self) -> HeldSlice {
+        HeldSlice {
+            n: self.n,
+            uid_first: self.uids.first,
+            uid_last: self.uids.last,
+            subnet: self.subnet,
+            lock: self._held.as_raw_fd(),
+        }
+    }
+
+    /// The lock belongs to the open file, and so to whoever has its descriptor.
+    pub fn resume(held: &HeldSlice) -> Result<Self, SliceError> {
+        let path = Path::new(RUN).join(held.n.to_string());
+        let file = File::from(crate::resume::take(held.lock).map_err(io_error("take over", &path))?);
+        let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let locked = locked.map_err(|(_, cause)| io_error("lock", &path)(cause.into()))?;
+        let uids = UidRange { first: held.uid_first, last: held.uid_last };
+        Ok(Self { n: held.n, uids, subnet: held.subnet, file: path, _held: locked })
+    }
+
     /// Forgets the slice: nothing of it is left on the server.
     pub fn release(self) {
         let _ = fs::remove_dir_all(self.run());
         let _ = fs::remove_file(&self.file);
+    }
+
+    /// The slice that belongs to `data`, whether anybody runs there or not.
+    pub fn remembered(data: &Path) -> Option<u32> {
+        Remembered::read(data).map(|known| known.n)
+    }
+
+    /// The slice and the addresses that a `berth up` on `data` would take.
+    pub fn subnet_of(data: &Path, given: Option<Ipv4Net>, n: Option<u32>) -> Result<(u32, Ipv4Net), SliceError> {
+        let n = n.unwrap_or(if data == Path::new(DEFAULT_DATA) { 0 } else { 1 });
+        match given.or_else(|| Remembered::read(data).map(|known| known.subnet)) {
+            Some(subnet) => Ok((n, subnet)),
+            None => free_subnet(n).map(|subnet| (n, subnet)),
+        }
+    }
+
+    /// Who holds slice `n`, as the kernel knows it.
+    pub fn supervisor(n: u32) -> Option<i32> {
+        use std::os::unix::fs::MetadataExt;
+        let inode = fs::metadata(Path::new(RUN).join(n.to_string())).ok()?.ino();
+        // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`
+        fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let held = fields.get(5)?.rsplit(':').next()?.parse::<u64>().ok()?;
+            (held == inode && fields.get(1) == Some(&"FLOCK")).then(|| fields.get(4)?.parse().ok()).flatten()
+        })
     }
 
     /// The slice of a `berth up` that runs on `data`.
@@ -305,6 +363,20 @@ fn touches(routes: &str, subnet: &Ipv4Net) -> bool {
         let (Some(to), Some(mask)) = (number(1), number(7)) else { return false };
         let Ok(route) = Ipv4Net::with_netmask(to.into(), mask.into()) else { return false };
         route.prefix_len() > 0 && (route.contains(subnet) || subnet.contains(&route))
+    })
+}
+
+/// A route that meets `subnet` and is not of slice `n` itself.
+pub fn clash(n: u32, subnet: &Ipv4Net) -> Option<String> {
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let own = format!("b{n}x");
+    routes.lines().skip(1).filter(|line| !line.starts_with(&own)).find_map(|line| {
+        touches(&format!("head\n{line}"), subnet).then(|| {
+            let mut fields = line.split_whitespace();
+            let (device, to) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+            let to = u32::from_str_radix(to, 16).map(|to| Ipv4Addr::from(u32::from_be(to)));
+            format!("to {} by {device}", to.map_or_else(|_| "?".to_owned(), |to| to.to_string()))
+        })
     })
 }
 

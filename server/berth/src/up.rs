@@ -11,34 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
-use tokio::process::Child;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
 
-use crate::child::{self, Common, Log, Output, Spec};
+use crate::child::{self, Alive, Common, Log};
 use crate::cli::Up;
 use crate::engines::{EngineError, Postgres, Redis};
+use crate::keep::{APPS_STOP_TIMEOUT, Keeper, Unit, Wish};
 use crate::slice::{Slice, SliceError, directory};
+use crate::supervisor::{Parts, Supervisor};
 use crate::wiring::{self, Listeners, World};
-use crate::{embedded, role, slice};
+use crate::{doctor, door, embedded, resume, role, slice};
 
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
-/// From SIGTERM to SIGKILL; a balancer finishes its requests in it.
-const ROLE_STOP_TIMEOUT: Duration = Duration::from_secs(20);
-const ENGINE_STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// An instance may take 30 s to end by its own settings; all of them end at once.
-const APPS_STOP_TIMEOUT: Duration = Duration::from_secs(35);
-const RESTART_DELAY_MIN: Duration = Duration::from_millis(200);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
-/// Who ran this long starts again without delay.
-const STEADY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
@@ -56,10 +42,15 @@ pub enum UpError {
         #[source]
         cause: io::Error,
     },
+    #[error("could not take over from the supervisor before")]
+    Resume {
+        #[source]
+        cause: resume::ResumeError,
+    },
     #[error("could not prepare the database; the log above says why")]
     Migrate,
-    #[error(transparent)]
-    Mail(#[from] mail::MailError),
+    #[error("this server is not fit for Berth; `berth doctor` shows all that was looked at\n{}", fails.join("\n"))]
+    Unfit { fails: Vec<String> },
     #[error(transparent)]
     Slice(#[from] SliceError),
     #[error(transparent)]
@@ -90,6 +81,10 @@ pub struct Addresses {
 
 pub fn up(settings: &Up) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     child::reserve()?;
+    if let (Some(state), true) = (settings.resume, settings.resume_check) {
+        println!("{}", resume::check(state)?);
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(settings))?;
     Ok(())
@@ -100,17 +95,24 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
         return Err(UpError::NotRoot);
     }
     apart(settings)?;
-    mail::check(settings.smtp.as_ref(), &wiring::mail_from(settings))?;
     let log = Log { json: !io::stderr().is_terminal(), filter: settings.log.clone() };
     role::log(&log);
     // Before anything is started: a signal from now on stops all.
-    let mut terminate = signal(SignalKind::terminate()).map_err(doing("listen for SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(doing("listen for Ctrl-C"))?;
+    let mut signals = Signals::new()?;
+    let mut roles = Vec::new();
+    if let Some(state) = settings.resume {
+        let go_on = resume::go_on(settings, &log, state, &mut roles).await;
+        let mut supervisor = go_on.map_err(|cause| UpError::Resume { cause })?;
+        supervisor.run(&mut roles, &mut signals).await;
+        supervisor.stop(roles).await;
+        return Ok(());
+    }
 
+    fit(settings)?;
     let data = data_directory(&settings.data)?;
     let slice = Slice::take(&data, settings.uid_range, settings.subnet).await?;
     info!(slice = slice.n, "took slice {} for {}", slice.n, data.display());
-    // Of a supervisor that was killed: its apps run, and are adopted.
+    // Of a supervisor that was killed, or that kept them: its apps run, and are adopted.
     let adopts = !slice.apps().is_empty();
     // Its other children end by themselves, in a moment.
     slice.platform().end();
@@ -118,63 +120,149 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     directory(&slice.run(), 0o711, 0, 0)?;
     clear(&slice.run());
 
-    let engines = CancellationToken::new();
-    let roles = CancellationToken::new();
-    let (mut engine_tasks, mut role_tasks) = (JoinSet::new(), JoinSet::new());
+    let mut engines = Vec::new();
     let started = async {
-        let world = start_engines(settings, &slice, &data, &joins, &engines, &mut engine_tasks).await?;
-        let common = common(settings, &data, &log, joins.clone())?;
+        let secrets = wiring::Secrets::new();
+        let (postgres, redis) = start_engines(&slice, &data, &joins, &secrets, &mut engines).await?;
+        let common = common(settings, &data, &log, joins, None)?;
         let listeners = Listeners::open(settings, &slice)?;
+        let door = door::open(&slice)?;
+        let world = World::new(settings, &slice, &data, &postgres, &redis, &secrets);
         let link = migrate(&common, &world, &listeners).await?;
         let (specs, addresses) = wiring::roles(&world, &listeners)?;
         publish(&data, &addresses)?;
         let common = Arc::new(common);
         let lines: Vec<(&str, String)> = specs.iter().map(|(spec, at)| (spec.role, at.clone())).collect();
         for (spec, _) in specs {
-            role_tasks.spawn(keep(Unit::Role(common.clone(), spec), roles.clone()));
+            roles.push(Keeper::new(Unit::Role(common.clone(), spec), None, vec![]));
         }
         say(&lines, &addresses, link.as_deref()).map_err(doing("print where it listens"))?;
-        Ok::<_, UpError>(())
+        Ok::<_, UpError>(Parts { secrets, postgres, redis, common, listeners, door })
     };
-    let outcome = tokio::select! {
+    let started = tokio::select! {
         started = started => started.map(Some),
-        _ = terminate.recv() => Ok(None),
-        _ = interrupt.recv() => Ok(None),
+        () = signals.stop() => Ok(None),
     };
-    let outcome = match outcome {
-        Ok(Some(())) => {
-            let signal = tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "Ctrl-C" };
-            info!("{signal}: stopping");
+    match started {
+        Ok(Some(parts)) => {
+            let mut supervisor = Supervisor::new(settings, slice, data, parts, engines);
+            supervisor.run(&mut roles, &mut signals).await;
+            supervisor.stop(roles).await;
             Ok(())
         }
-        Ok(None) => Ok(()),
-        Err(cause) => Err(cause),
-    };
-
-    roles.cancel();
-    while role_tasks.join_next().await.is_some() {}
-    if outcome.is_err() && adopts {
-        // They serve nobody now, but what hinders this start may soon be out of the way.
-        warn!("the apps that ran before are left running: `berth up` on the same data takes them up");
-        engines.cancel();
-        while engine_tasks.join_next().await.is_some() {}
-        slice.platform().end();
-        return outcome;
+        Ok(None) => {
+            stop(slice, &data, roles, engines, settings.keep_apps).await;
+            Ok(())
+        }
+        Err(cause) => {
+            if adopts {
+                // They serve nobody now, but what hinders this start may soon be out of the way.
+                warn!("the apps that ran before are left running: `berth up` on the same data takes them up");
+            }
+            stop(slice, &data, roles, engines, adopts).await;
+            Err(cause)
+        }
     }
-    // Each app is ended as at a deploy: its shim asks it, and waits for what it does.
-    slice.shims().ask(APPS_STOP_TIMEOUT);
-    slice.apps().end();
-    engines.cancel();
-    while engine_tasks.join_next().await.is_some() {}
-    slice::sweep(slice.n, &data).await;
+}
+
+/// Asks what `berth doctor` asks, before anything is taken.
+fn fit(settings: &Up) -> Result<(), UpError> {
+    let about = doctor::About::new(settings);
+    if about.runs() {
+        // Everything is held by that one, which says so better.
+        return Ok(());
+    }
+    let checks = doctor::examine(&about);
+    let of = |state| checks.iter().filter(move |check| check.state == state).map(ToString::to_string);
+    of(doctor::State::Warn).for_each(|line| warn!("{line}"));
+    let fails: Vec<String> = of(doctor::State::Fail).collect();
+    if fails.is_empty() { Ok(()) } else { Err(UpError::Unfit { fails }) }
+}
+
+/// What `berth up` is told while it runs.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, UpError> {
+        let new = Self {
+            terminate: signal(SignalKind::terminate()).map_err(doing("listen for SIGTERM"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(doing("listen for Ctrl-C"))?,
+            hangup: signal(SignalKind::hangup()).map_err(doing("listen for SIGHUP"))?,
+        };
+        // An `exec` of this supervisor held them back until somebody listens.
+        nix::sys::signal::SigSet::all().thread_unblock().map_err(|cause| doing("hear signals")(cause.into()))?;
+        Ok(new)
+    }
+
+    pub async fn stop(&mut self) {
+        let which = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "Ctrl-C",
+        };
+        info!("{which}: stopping");
+    }
+
+    /// Go on as the program that is on disk.
+    pub async fn stop_or_upgrade(&mut self) -> Told {
+        let which = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.hangup.recv() => return Told::Upgrade,
+        };
+        info!("{which}: stopping");
+        Told::Stop
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Stop,
+    Upgrade,
+}
+
+/// Ends everything in the order in which work comes in, so that nothing is cut off and the last counts are
+/// in PostgreSQL: those who take work; the balancer, with what is open; the runner, with the apps; then who
+/// takes in their counts and lines; then the engines.
+pub async fn stop(slice: Slice, data: &Path, mut roles: Vec<Keeper>, mut engines: Vec<Keeper>, keep_apps: bool) {
+    let apps = if keep_apps { Wish::Stop } else { Wish::StopApps };
+    for (together, wish) in [
+        (&["receiver", "web"][..], Wish::Stop),
+        (&["balancer"], Wish::Stop),
+        (&["runner"], apps),
+        (&["control"], Wish::Stop),
+        (&["logs"], Wish::Stop),
+    ] {
+        let ending = roles.iter_mut().filter(|role| together.contains(&role.name()));
+        futures_util::future::join_all(ending.map(|role| role.stop(wish))).await;
+    }
+    drop(roles);
+    if !keep_apps {
+        // Of a runner that was killed: each app is ended as at a deploy.
+        slice.shims().ask(APPS_STOP_TIMEOUT);
+        slice.apps().end();
+    }
+    for name in ["redis", "postgres"] {
+        if let Some(engine) = engines.iter_mut().find(|engine| engine.name() == name) {
+            engine.stop(Wish::Stop).await;
+        }
+    }
     let _ = fs::remove_file(data.join("addresses.json"));
+    if keep_apps {
+        slice.platform().end();
+        info!("stopped; the apps run on");
+        return;
+    }
+    slice::sweep(slice.n, data).await;
     slice.release();
     info!("stopped");
-    outcome
 }
 
 /// Site and apps share no domain, `localhost` excepted.
-fn apart(settings: &Up) -> Result<(), UpError> {
+pub fn apart(settings: &Up) -> Result<(), UpError> {
     let (site, apps) = (settings.site_host.as_str(), settings.apps_domain.as_str());
     let local = |name: &str| name == "localhost" || name.ends_with(".localhost");
     if local(site) && local(apps) || registrable(site) != registrable(apps) {
@@ -193,31 +281,34 @@ fn data_directory(data: &Path) -> Result<PathBuf, UpError> {
     fs::create_dir_all(data).map_err(doing(format!("make {}", data.display())))?;
     directory(data, 0o711, 0, 0)?;
     let data = data.canonicalize().map_err(doing(format!("find {}", data.display())))?;
-    for folder in data.ancestors().skip(1) {
-        let mode = fs::metadata(folder).map_err(doing(format!("look at {}", folder.display())))?.mode() & 0o7777;
-        if mode & 0o001 == 0 {
-            return Err(UpError::Closed { path: folder.to_owned(), mode });
-        }
+    match closed(&data, &data) {
+        Some((path, mode)) => Err(UpError::Closed { path, mode }),
+        None => Ok(data),
     }
-    Ok(data)
 }
 
-async fn start_engines<'a>(
-    settings: &'a Up,
-    slice: &'a Slice,
-    data: &'a Path,
+/// The first folder on the way to `data` that others may not pass, from `folder` on; `data` itself is opened.
+pub fn closed(folder: &Path, data: &Path) -> Option<(PathBuf, u32)> {
+    folder.ancestors().filter(|folder| *folder != data).find_map(|folder| {
+        let mode = fs::metadata(folder).map_or(0, |found| found.mode() & 0o7777);
+        (mode & 0o001 == 0).then(|| (folder.to_owned(), mode))
+    })
+}
+
+async fn start_engines(
+    slice: &Slice,
+    data: &Path,
     joins: &[PathBuf],
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<()>,
-) -> Result<World<'a>, UpError> {
-    let secrets = wiring::Secrets::new();
+    secrets: &wiring::Secrets,
+    keepers: &mut Vec<Keeper>,
+) -> Result<(Postgres, Redis), UpError> {
     let postgres = Postgres::prepare(slice, data, joins).await?;
-    let redis = Redis::prepare(slice, data, joins, &secrets.redis)?;
-    tasks.spawn(keep(Unit::Postgres(postgres.clone()), stop.clone()));
-    tasks.spawn(keep(Unit::Redis(redis.clone()), stop.clone()));
+    let redis = Redis::prepare(slice, data, joins, &secrets.redis_users())?;
+    keepers.push(Keeper::new(Unit::Postgres(postgres.clone()), None, vec![]));
+    keepers.push(Keeper::new(Unit::Redis(redis.clone()), None, vec![]));
     postgres.ready().await?;
     redis.ready().await?;
-    Ok(World::new(settings, slice, data, &postgres, &redis, secrets))
+    Ok((postgres, redis))
 }
 
 /// Sockets of before. The runner's part stays: instances that are adopted live in it.
@@ -229,7 +320,14 @@ fn clear(run: &Path) {
 }
 
 /// Opens the binary for the roles, and unpacks what the runner needs as files.
-fn common(settings: &Up, data: &Path, log: &Log, joins: Vec<PathBuf>) -> Result<Common, UpError> {
+/// `alive` is the pipe that children watch, where there is one already.
+pub fn common(
+    settings: &Up,
+    data: &Path,
+    log: &Log,
+    joins: Vec<PathBuf>,
+    alive: Option<Alive>,
+) -> Result<Common, UpError> {
     directory(&data.join("runner"), 0o711, 0, 0)?;
     directory(&data.join("runner/bin"), 0o711, 0, 0)?;
     directory(&data.join("tools"), 0o755, 0, 0)?;
@@ -247,11 +345,15 @@ fn common(settings: &Up, data: &Path, log: &Log, joins: Vec<PathBuf>) -> Result<
         Some(uv) => place(&data.join("tools/uv"), |to| copy(&uv, to))?,
         None => warn!("`uv` is not in PATH and not given by --uv: Python apps cannot be built"),
     }
-    let (alive, ours) = io::pipe().map_err(doing("make the pipe that children watch"))?;
-    // Held until this process ends, whatever ends it.
-    std::mem::forget(ours);
+    let alive = match alive {
+        Some(alive) => alive,
+        None => {
+            let (theirs, ours) = io::pipe().map_err(doing("make the pipe that children watch"))?;
+            Alive { theirs: theirs.into(), ours: ours.into() }
+        }
+    };
     let binary = OwnedFd::from(fs::File::open(&berth).map_err(doing("open the binary"))?);
-    Ok(Common { binary, log: log.clone(), alive: alive.into(), joins })
+    Ok(Common { binary, log: log.clone(), alive, joins })
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
@@ -272,26 +374,13 @@ fn place(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> Re
 }
 
 /// The owner's role is used by this short child only. Returns the operator's first link, once.
-async fn migrate(common: &Common, world: &World<'_>, listeners: &Listeners) -> Result<Option<String>, UpError> {
+pub async fn migrate(common: &Common, world: &World<'_>, listeners: &Listeners) -> Result<Option<String>, UpError> {
     let spec = wiring::migrate(world, listeners)?;
-    let mut child = child::spawn(common, &spec, Output::Piped).map_err(doing("start `migrate`"))?;
-    let mut said = String::new();
-    let done = timeout(MIGRATE_TIMEOUT, async {
-        if let Some(mut from) = child.stdout.take() {
-            from.read_to_string(&mut said).await?;
-        }
-        child.wait().await
-    });
-    match done.await {
-        Ok(Ok(status)) if status.success() => Ok(Some(said.trim().to_owned()).filter(|link| !link.is_empty())),
-        _ => {
-            let _ = child.kill().await;
-            Err(UpError::Migrate)
-        }
-    }
+    let said = child::once(common, &spec, MIGRATE_TIMEOUT).await.map_err(doing("run `migrate`"))?;
+    said.map(|link| Some(link).filter(|link| !link.is_empty())).ok_or(UpError::Migrate)
 }
 
-fn publish(data: &Path, addresses: &Addresses) -> Result<(), UpError> {
+pub fn publish(data: &Path, addresses: &Addresses) -> Result<(), UpError> {
     let (path, new) = (data.join("addresses.json"), data.join("addresses.json.new"));
     let text = serde_json::to_vec_pretty(addresses).map_err(|cause| UpError::Settings { role: "addresses", cause })?;
     fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(doing("write addresses.json"))
@@ -308,79 +397,6 @@ fn say(lines: &[(&str, String)], addresses: &Addresses, link: Option<&str>) -> i
         writeln!(out, "{:<10} {link}  (sign in as the operator; works once)", "operator")?;
     }
     out.flush()
-}
-
-/// What is kept running.
-enum Unit {
-    Postgres(Postgres),
-    Redis(Redis),
-    Role(Arc<Common>, Spec),
-}
-
-impl Unit {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Postgres(_) => "postgres",
-            Self::Redis(_) => "redis",
-            Self::Role(_, spec) => spec.role,
-        }
-    }
-
-    fn spawn(&self) -> io::Result<Child> {
-        match self {
-            Self::Postgres(postgres) => postgres.spawn(),
-            Self::Redis(redis) => redis.spawn(),
-            Self::Role(common, spec) => child::spawn(common, spec, Output::Shared),
-        }
-    }
-
-    /// How it is asked to end, and how long it may take.
-    fn end(&self) -> (Signal, Duration) {
-        match self {
-            // PostgreSQL's fast shutdown.
-            Self::Postgres(_) => (Signal::SIGINT, ENGINE_STOP_TIMEOUT),
-            Self::Redis(_) => (Signal::SIGTERM, ENGINE_STOP_TIMEOUT),
-            Self::Role(..) => (Signal::SIGTERM, ROLE_STOP_TIMEOUT),
-        }
-    }
-}
-
-/// Starts it again, later each time that it does not last, until `stop`.
-async fn keep(unit: Unit, stop: CancellationToken) {
-    let name = unit.name();
-    let mut delay = RESTART_DELAY_MIN;
-    while !stop.is_cancelled() {
-        let since = Instant::now();
-        match unit.spawn() {
-            Ok(mut child) => {
-                info!(role = name, pid = child.id(), "{name} runs");
-                tokio::select! {
-                    status = child.wait() => {
-                        let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
-                        warn!(role = name, status, "{name} ended by itself ({status}); it is started again");
-                    }
-                    () = stop.cancelled() => return end(&unit, child).await,
-                }
-            }
-            Err(cause) => error!(role = name, "{name} could not be started: {cause}"),
-        }
-        if since.elapsed() > STEADY {
-            delay = RESTART_DELAY_MIN;
-        }
-        tokio::select! { () = sleep(delay) => {}, () = stop.cancelled() => return }
-        delay = (delay * 2).min(RESTART_DELAY_MAX);
-    }
-}
-
-async fn end(unit: &Unit, mut child: Child) {
-    let (signal, patience) = unit.end();
-    if let Some(pid) = child.id() {
-        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
-    }
-    if timeout(patience, child.wait()).await.is_err() {
-        warn!(role = unit.name(), "{} did not end within {patience:?}; it is killed", unit.name());
-        let _ = child.kill().await;
-    }
 }
 
 /// A listening unix socket of `owner`, which the members of `group` may call.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::child::{Identity, Spec};
 use crate::cli::{SignUp, Up};
 use crate::embedded;
 use crate::engines::{Postgres, Redis, RedisUser};
+use crate::role::Life;
 use crate::slice::{Slice, User, directory};
 use crate::up::{Addresses, UpError, tcp_listener, unix_listener};
 
@@ -46,7 +47,8 @@ fn secret() -> Secret<String> {
     Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// New at each start of the supervisor.
+/// New at each start of the supervisor; an upgraded one goes on with them.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Secrets {
     web: RoleSecrets,
     receiver: RoleSecrets,
@@ -54,9 +56,11 @@ pub struct Secrets {
     logs: RoleSecrets,
     balancer: RoleSecrets,
     runner: RoleSecrets,
-    pub redis: [RedisUser; 3],
+    /// Of web, receiver, control.
+    redis: [Secret<String>; 3],
 }
 
+#[derive(Clone, Serialize, Deserialize)]
 struct RoleSecrets {
     token: Secret<String>,
     database: Secret<String>,
@@ -65,7 +69,6 @@ struct RoleSecrets {
 impl Secrets {
     pub fn new() -> Self {
         let role = || RoleSecrets { token: secret(), database: secret() };
-        let user = |name, keys| RedisUser { name, password: secret(), keys };
         Self {
             web: role(),
             receiver: role(),
@@ -73,12 +76,18 @@ impl Secrets {
             logs: role(),
             balancer: role(),
             runner: role(),
-            redis: [
-                user("berth_web", &["session:*", "limit:*"]),
-                user("berth_receiver", &["limit:*"]),
-                user("berth_control", &["readings", "readings:*"]),
-            ],
+            redis: [(); 3].map(|()| secret()),
         }
+    }
+
+    /// Who may come to Redis.
+    pub fn redis_users(&self) -> [RedisUser; 3] {
+        let user = |at: usize, name, keys: &'static [&str]| RedisUser { name, password: self.redis[at].clone(), keys };
+        [
+            user(0, "berth_web", &["session:*", "limit:*"]),
+            user(1, "berth_receiver", &["limit:*"]),
+            user(2, "berth_control", &["readings", "readings:*"]),
+        ]
     }
 }
 
@@ -87,9 +96,9 @@ pub struct World<'a> {
     slice: &'a Slice,
     settings: &'a Up,
     data: &'a Path,
-    secrets: Secrets,
-    postgres: Postgres,
-    redis: Redis,
+    secrets: &'a Secrets,
+    postgres: &'a Postgres,
+    redis: &'a Redis,
 }
 
 impl<'a> World<'a> {
@@ -97,11 +106,11 @@ impl<'a> World<'a> {
         settings: &'a Up,
         slice: &'a Slice,
         data: &'a Path,
-        postgres: &Postgres,
-        redis: &Redis,
-        secrets: Secrets,
+        postgres: &'a Postgres,
+        redis: &'a Redis,
+        secrets: &'a Secrets,
     ) -> Self {
-        Self { slice, settings, data, secrets, postgres: postgres.clone(), redis: redis.clone() }
+        Self { slice, settings, data, secrets, postgres, redis }
     }
 
     /// A process of the platform: its own user, and the sockets that it may call.
@@ -144,6 +153,23 @@ impl<'a> World<'a> {
     }
 }
 
+/// [`Listeners`] as numbers, on their way through an `exec`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldListeners {
+    http: (i32, SocketAddr),
+    ssh: (i32, SocketAddr),
+    coordinator: i32,
+    logs: i32,
+    web: i32,
+    runner: i32,
+}
+
+impl HeldListeners {
+    pub fn numbers(&self) -> [i32; 6] {
+        [self.http.0, self.ssh.0, self.coordinator, self.logs, self.web, self.runner]
+    }
+}
+
 /// The sockets that roles listen on; they stay when a role ends, and so does who waits on them.
 pub struct Listeners {
     http: (Arc<OwnedFd>, SocketAddr),
@@ -155,6 +181,31 @@ pub struct Listeners {
 }
 
 impl Listeners {
+    /// Of a supervisor that went on as this one.
+    pub fn resume(held: &HeldListeners) -> std::io::Result<Self> {
+        let take = |fd: i32| crate::resume::take(fd).map(Arc::new);
+        Ok(Self {
+            http: (take(held.http.0)?, held.http.1),
+            ssh: (take(held.ssh.0)?, held.ssh.1),
+            coordinator: take(held.coordinator)?,
+            logs: take(held.logs)?,
+            web: take(held.web)?,
+            runner: take(held.runner)?,
+        })
+    }
+
+    pub fn held(&self) -> HeldListeners {
+        let fd = |socket: &Arc<OwnedFd>| socket.as_raw_fd();
+        HeldListeners {
+            http: (fd(&self.http.0), self.http.1),
+            ssh: (fd(&self.ssh.0), self.ssh.1),
+            coordinator: fd(&self.coordinator),
+            logs: fd(&self.logs),
+            web: fd(&self.web),
+            runner: fd(&self.runner),
+        }
+    }
+
     pub fn open(settings: &Up, slice: &Slice) -> Result<Self, UpError> {
         let socket =
             |name: &str, owner: u32, group: User| unix_listener(&slice.run().join(name), owner, slice.uid(group));
@@ -190,7 +241,7 @@ pub struct Migrate {
 }
 
 pub fn migrate(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
-    let secrets = &world.secrets;
+    let secrets = world.secrets;
     let roles =
         [("berth_web", &secrets.web), ("berth_receiver", &secrets.receiver), ("berth_control", &secrets.control)];
     let config = Migrate {
@@ -261,7 +312,7 @@ fn objects(world: &World<'_>) -> Result<(), UpError> {
 fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     let user = world.user(User::Control, &[User::ToPostgres, User::ToRedis, User::ToLogs]);
     let database_url = world.postgres.url("berth_control", &world.secrets.control.database);
-    let redis_url = world.redis.url(&world.secrets.redis[2]);
+    let redis_url = world.redis.url(&world.secrets.redis_users()[2]);
     let config = Control {
         coordinator: coordinator::Config {
             database_url: database_url.clone(),
@@ -279,7 +330,11 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
         mail: mail::Config {
             database_url,
             site: listeners.urls(world.settings).site,
-            from: mail_from(world.settings),
+            from: world
+                .settings
+                .mail_from
+                .clone()
+                .unwrap_or_else(|| format!("Berth <berth@{}>", world.settings.site_host)),
             out: match &world.settings.smtp {
                 Some(url) => mail::Out::Smtp(url.clone()),
                 None => {
@@ -291,11 +346,6 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
         },
     };
     spec("control", user, &config, vec![listeners.coordinator.clone()])
-}
-
-/// Who letters are from.
-pub fn mail_from(settings: &Up) -> String {
-    settings.mail_from.clone().unwrap_or_else(|| format!("Berth <berth@{}>", settings.site_host))
 }
 
 /// Where letters lie that no mail server takes.
@@ -340,7 +390,7 @@ fn web(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     };
     let config = web::Config {
         commands: world.commands(listeners, "berth_web", &world.secrets.web),
-        redis_url: world.redis.url(&world.secrets.redis[0]),
+        redis_url: world.redis.url(&world.secrets.redis_users()[0]),
         hosts: vec![world.settings.site_host.clone()],
         peers: vec![world.slice.uid(User::Balancer), 0],
         sign_up,
@@ -482,22 +532,33 @@ fn build_env() -> BTreeMap<String, String> {
 }
 
 /// Runs a role's own code with what it was handed.
-pub async fn run(
-    role: &str,
-    config: serde_json::Value,
-    descriptors: Vec<OwnedFd>,
-    stop: CancellationToken,
-) -> Result<(), Boxed> {
+pub async fn run(role: &str, config: serde_json::Value, descriptors: Vec<OwnedFd>, life: Life) -> Result<(), Boxed> {
+    let stop = life.stop.clone();
+    let ready = || life.ready();
+    // Whoever has nothing of its own to do before its end finishes by ending.
+    let finishing = stop.child_token();
+    let _finish = tokio_util::task::AbortOnDropHandle::new(tokio::spawn({
+        let (finish, finishing) = (life.finish.clone(), finishing.clone());
+        async move {
+            finish.cancelled().await;
+            finishing.cancel();
+        }
+    }));
     let mut sockets = descriptors.into_iter();
     let mut socket = || sockets.next().ok_or("the supervisor handed over too few sockets");
     match role {
         "migrate" => migrate_now(read(config)?).await?,
-        "logs" => logs::run(read(config)?, socket()?.into(), stop).await?,
-        "balancer" => balancer::run(read(config)?, vec![socket()?.into()], stop).await?,
+        "logs" => {
+            let (config, socket) = (read(config)?, socket()?.into());
+            ready();
+            logs::run(config, socket, finishing).await?;
+        }
+        "balancer" => balancer::run_until(read(config)?, vec![socket()?.into()], ready, finishing).await?,
         "control" => {
             let config: Control = read(config)?;
-            let ending = stop.child_token();
+            let ending = finishing;
             let coordinator = coordinator::run(config.coordinator, socket()?.into(), ending.clone());
+            ready();
             let stats = stats::run(config.stats, ending.clone());
             let mail = mail::run(config.mail, ending.clone());
             let (coordinator, stats, mail) =
@@ -506,9 +567,16 @@ pub async fn run(
             stats?;
             mail?;
         }
-        "receiver" => receiver::run(read(config)?, vec![socket()?.into()], stop).await?,
-        "web" => web::run(read(config)?, socket()?.into(), assets(), stop).await?,
-        "runner" => runner::run(read(config)?, socket()?.into(), stop).await?,
+        "receiver" => {
+            receiver::run_until(read(config)?, vec![socket()?.into()], ready, life.finish.clone(), stop).await?;
+        }
+        "web" => web::run_until(read(config)?, socket()?.into(), assets(), ready, finishing).await?,
+        "runner" => {
+            let (config, socket) = (read(config)?, socket()?.into());
+            ready();
+            let ends = runner::Ends { leave: stop, finish: life.finish.clone(), apps: life.end_apps.clone() };
+            runner::run_until(config, socket, ends).await?;
+        }
         _ => return Err(format!("there is no role {role}").into()),
     }
     Ok(())
