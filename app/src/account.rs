@@ -42,6 +42,7 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
     let general = key.general.clone().or(password.general);
     let typed = |error| Typed { value: String::new(), error };
     let (old, new) = (typed(password.old), typed(password.password));
+    let email = who.1.clone();
     Frame::new(page, "Account · Berth").place(Place::Account).html(move || {
         let wrong = summary(
             general.as_deref(),
@@ -88,7 +89,7 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
                         {limits::table(&limits)}
                         <p class="hint">"More than that? Ask the operator."</p>
                     </section>
-                    {password_form(has_password, old, new)}
+                    {password_form(email, has_password, old, new)}
                     <section class="sheet" id="sessions">
                         <h2>"Signed in"</h2>
                         <p class="hint">
@@ -106,7 +107,7 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
     })
 }
 
-fn password_form(has_password: bool, old: Typed, new: Typed) -> AnyView {
+fn password_form(email: String, has_password: bool, old: Typed, new: Typed) -> AnyView {
     let (title, hint) = match has_password {
         true => ("Change the password", "Every other browser is signed out."),
         false => ("Set a password", "You signed in by a link. With a password you need none."),
@@ -119,6 +120,8 @@ fn password_form(has_password: bool, old: Typed, new: Typed) -> AnyView {
             <h2>{title}</h2>
             <p class="hint">{hint}</p>
             <form class="form" method="post" action="/account/password" novalidate>
+                // For what keeps passwords.
+                <input type="text" name="username" autocomplete="username" value=email hidden/>
                 {old}
                 <Field
                     id="password"

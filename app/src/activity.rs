@@ -59,10 +59,11 @@ pub fn list(events: Vec<EventView>, now: Time) -> AnyView {
     let rows: Vec<_> = events
         .into_iter()
         .map(|event| {
-            let by = event.by.clone().unwrap_or_else(|| match event.door.as_str() {
-                "shell" => "the operator".to_owned(),
-                _ => "somebody who is gone".to_owned(),
-            });
+            let by = match (event.door.as_str(), event.by) {
+                ("shell", _) => "The operator".to_owned(),
+                (_, Some(name)) => name,
+                (_, None) => "Somebody who is gone".to_owned(),
+            };
             let door = match event.door.as_str() {
                 "page" => "on the site",
                 "ssh" => "by SSH",
@@ -70,7 +71,7 @@ pub fn list(events: Vec<EventView>, now: Time) -> AnyView {
                 _ => "in another way",
             };
             let from = event.origin.map(|address| format!(", from {address}"));
-            let what = format!("{}{}", capital(&event.verb), if event.subject.is_empty() { "" } else { " " });
+            let what = format!("{}{}", words(&event.verb), if event.subject.is_empty() { "" } else { " " });
             let change = match (event.before, event.after) {
                 (Some(before), Some(after)) => Some(format!("{before} → {after}")),
                 (None, Some(after)) => Some(after),
@@ -89,7 +90,39 @@ pub fn list(events: Vec<EventView>, now: Time) -> AnyView {
     view! { <ol class="rail">{rows}</ol> }.into_any()
 }
 
-fn capital(words: &str) -> String {
+/// A verb of `commands`, as it reads before what it was done to. One that is new here is shown as it is.
+fn words(verb: &str) -> String {
+    let said = match verb {
+        "address confirm" => "Confirmed the address",
+        "app create" => "Made",
+        "app delete" => "Deleted",
+        "app restart" => "Restarted",
+        "app scale" => "Scaled",
+        "app start" => "Started",
+        "app stop" => "Stopped",
+        "confirmation send" => "Asked for the confirmation again",
+        "customer approval" => "Approval of the account",
+        "customer limits" => "Changed the limits",
+        "deploy again" => "Deployed again",
+        "deploy cancel" => "Canceled a deploy of",
+        "deploy roll back" => "Rolled back",
+        "key add" => "Added the key",
+        "key remove" => "Removed the key",
+        "letter again" => "Tried again to send mail",
+        "link create" => "Made a link to sign in",
+        "link redeem" => "Signed in by a link",
+        "password change" => "Changed the password",
+        "password reset" => "Set a new password by a link",
+        "push" => "Pushed to",
+        "reset ask" => "Asked for a new password",
+        "sign out everywhere" => "Signed out everywhere",
+        "user create" => "Made the account",
+        other => return capital(other),
+    };
+    said.to_owned()
+}
+
+pub fn capital(words: &str) -> String {
     let mut chars = words.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }

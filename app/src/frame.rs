@@ -160,16 +160,16 @@ fn standing(page: Page<'_>) -> Option<AnyView> {
     let user = page.user?;
     if !user.confirmed {
         let email = user.email.to_string();
-        let how = match page.site.letters {
-            None => "Open it, and you can add keys and make apps.",
-            Some(_) => "This installation sends no mail: ask whoever runs it for the link.",
+        let words = match page.site.letters {
+            None => format!("A link is on its way to {email}. Open it, and you can add keys and make apps."),
+            Some(_) => format!("This installation sends no mail: ask whoever runs it for the link to {email}."),
         };
         return Some(
             view! {
                 <div class="notice warn" role="status">
                     <div>
                         <strong>"Confirm your e-mail address."</strong>
-                        <p>"A link is on its way to " {email} ". " {how}</p>
+                        <p>{words}</p>
                     </div>
                     <form method="post" action="/account/confirm">
                         <button type="submit" class="btn small">

@@ -1,12 +1,13 @@
 //! The operator's pages: what runs where, who uses it, what was decided, what was written to people.
 
 use commands::{
-    CustomerPage, CustomersView, DecisionView, LetterView, LettersView, OverviewView, ServerInstance, ServerView,
+    CustomerPage, CustomersView, Decision, DecisionView, LetterView, LettersView, OverviewView, ServerInstance,
+    ServerView,
 };
 use domain::{Approval, MailState, Time};
 use leptos::prelude::*;
 
-use crate::activity;
+use crate::activity::{self, capital};
 use crate::form::{Field, Typed, summary};
 use crate::frame::{Frame, Page, Place};
 use crate::limits::{bytes, share, table};
@@ -17,7 +18,7 @@ use crate::when::Moment;
 const SILENT_SECONDS: f64 = 30.0;
 
 pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
-    let letters = page.site.letters.clone();
+    let (now, letters) = (page.now, page.site.letters.clone());
     Frame::new(page, "Servers · Berth operator").place(Place::Servers).html(move || {
         let silent: Vec<&str> = shown.servers.iter().filter(|s| is_silent(s)).map(|s| s.name.as_str()).collect();
         let title = match (silent.as_slice(), shown.customers_waiting, shown.letters_failed) {
@@ -60,7 +61,7 @@ pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
                 {vital("Cores", sum(|s| s.cores.into()).to_string(), "in all".to_owned())}
                 {vital("Instances", instances.to_string(), count(sum(|s| s.builds), "build runs", "builds run"))}
                 {vital("Customers", shown.customers.to_string(), format!("{} wait", shown.customers_waiting))}
-                {vital("Mails not sent", shown.letters_failed.to_string(), letters.map_or("by SMTP".to_owned(), |_| "they lie in a folder".to_owned()))}
+                {vital("Mails not sent", shown.letters_failed.to_string(), letters.map_or("by SMTP".to_owned(), |_| "files in a folder".to_owned()))}
             </dl>
             <section class="sheet">
                 <header>
@@ -83,6 +84,13 @@ pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
                 </table>
             </section>
             {shown.servers.iter().map(runs).collect::<Vec<_>>()}
+            <section class="sheet">
+                <header>
+                    <h2>"What Berth decided, and why"</h2>
+                    <a href="/operator/decisions">"All of it"</a>
+                </header>
+                {rail(shown.decisions, now)}
+            </section>
         }
     })
 }
@@ -432,31 +440,7 @@ pub fn decisions(page: Page<'_>, shown: DecisionsPage) -> String {
             let href = format!("/operator/decisions?before={id}{}{}", part("app", &app), part("customer", &customer));
             view! { <p><a href=href>"Older"</a></p> }
         });
-        let rows: Vec<_> = view
-            .decisions
-            .into_iter()
-            .map(|decision| {
-                let whose = decision.customer.map(|(id, name)| {
-                    view! { " · " <a href=format!("/operator/customers/{id}")>{name}</a> }
-                });
-                let of = decision.app.map(|app| {
-                    view! { " · " <a href=format!("/operator/decisions?app={app}")>{app.to_string()}</a> }
-                });
-                let what = capital(&decision.what);
-                view! {
-                    <li>
-                        <b>{what} "."</b>
-                        " "
-                        <span class="said">{sentence(&decision.reason)}</span>
-                        <p>{Moment::of(now, decision.at)} {of} {whose}</p>
-                    </li>
-                }
-            })
-            .collect();
-        let list = match rows.is_empty() {
-            true => view! { <p class="hint">"Nothing was decided here."</p> }.into_any(),
-            false => view! { <ol class="rail">{rows}</ol> }.into_any(),
-        };
+        let list = rail(view.decisions, now);
         view! {
             <header class="head">
                 <h1>"What Berth decided, and why"</h1>
@@ -477,14 +461,34 @@ pub fn decisions(page: Page<'_>, shown: DecisionsPage) -> String {
     })
 }
 
-fn capital(words: &str) -> String {
-    let mut chars = words.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+fn rail(decisions: Vec<Decision>, now: Time) -> AnyView {
+    if decisions.is_empty() {
+        return view! { <p class="hint">"Nothing was decided here."</p> }.into_any();
+    }
+    let row = |decision: Decision| {
+        let whose = decision.customer.map(|(id, name)| {
+            view! { " · " <a href=format!("/operator/customers/{id}")>{name}</a> }
+        });
+        let of = decision.app.map(|app| {
+            view! { " · " <a href=format!("/operator/decisions?app={app}")>{app.to_string()}</a> }
+        });
+        view! {
+            <li>
+                <b>{capital(&decision.what)} "."</b>
+                " "
+                <span class="said">{sentence(&capital(&decision.reason))}</span>
+                <p>{Moment::of(now, decision.at)} {of} {whose}</p>
+            </li>
+        }
+    };
+    let rows: Vec<_> = decisions.into_iter().map(row).collect();
+    view! { <ol class="rail">{rows}</ol> }.into_any()
 }
 
 pub fn letters(page: Page<'_>, view: LettersView, state: Option<MailState>) -> String {
     let now = page.now;
     let folder = page.site.letters.clone();
+    let sent = if folder.is_some() { "In the folder" } else { "Sent" };
     Frame::new(page, "Mail · Berth operator").place(Place::Letters).html(move || {
         let sub = match (view.failed, view.waiting) {
             (0, 0) => "Nothing waits to be sent.".to_owned(),
@@ -510,7 +514,7 @@ pub fn letters(page: Page<'_>, view: LettersView, state: Option<MailState>) -> S
             let state = state.map(|state| format!("&state={}", state.as_str())).unwrap_or_default();
             view! { <p><a href=format!("/operator/mail?before={id}{state}")>"Older"</a></p> }
         });
-        let rows: Vec<_> = view.letters.into_iter().map(|letter| letter_row(letter, now)).collect();
+        let rows: Vec<_> = view.letters.into_iter().map(|letter| letter_row(letter, sent, now)).collect();
         let none = rows.is_empty().then(|| view! { <p class="hint">"No mail here."</p> });
         view! {
             <header class="head">
@@ -544,11 +548,11 @@ pub fn letters(page: Page<'_>, view: LettersView, state: Option<MailState>) -> S
     })
 }
 
-fn letter_row(letter: LetterView, now: Time) -> AnyView {
+fn letter_row(letter: LetterView, sent: &'static str, now: Time) -> AnyView {
     let (class, word) = match letter.state {
         MailState::Waiting if letter.tries > 0 => ("state warned", "Tried, waits"),
         MailState::Waiting => ("state deploying", "Waits"),
-        MailState::Sent => ("state running", "Sent"),
+        MailState::Sent => ("state running", sent),
         MailState::Failed => ("state failed", "Could not be sent"),
     };
     let again = (letter.state != MailState::Sent).then(|| {

@@ -2,6 +2,7 @@
 //   BERTH_SITE   the site's URL
 //   BERTH_LINK   a one-time link of a user who has an app
 //   BERTH_APP    that app's name
+//   BERTH_OPERATOR  a one-time link of an operator
 //   BERTH_SHOTS  where pictures go (without it, none are taken)
 //   BERTH_CHROMIUM  the browser (default /usr/bin/chromium)
 // It only looks and asks: it can run against any installation. Its last line counts.
@@ -14,6 +15,7 @@ import { chromium } from "playwright-core";
 const site = need("BERTH_SITE").replace(/\/$/, "");
 const link = need("BERTH_LINK");
 const app = need("BERTH_APP");
+const operatorLink = need("BERTH_OPERATOR");
 const shots = process.env.BERTH_SHOTS;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const wait = { timeout: 20_000 };
@@ -44,11 +46,13 @@ function listen(page, said) {
 
 async function test(name, options, body) {
   const said = [];
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const { as: _as, signedIn: _in, ...seen } = options;
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...seen });
   context.setDefaultTimeout(wait.timeout);
   context.on("page", (page) => listen(page, said));
   try {
-    if (options.signedIn !== false) await context.addCookies(cookies);
+    const as = options.as ?? (options.signedIn === false ? "nobody" : "user");
+    if (as !== "nobody") await context.addCookies(cookies[as]);
     await body(await context.newPage(), context);
     assert.deepEqual(said, [], "the browser had something to say");
     passed += 1;
@@ -75,7 +79,8 @@ function visit(url) {
   });
 }
 
-let cookies = [];
+const cookies = { user: [], operator: [] };
+let customer = "/operator/customers/1";
 const still = { javaScriptEnabled: false };
 
 await test("without scripting a link signs in by its button, once", { ...still, signedIn: false }, async (page, context) => {
@@ -83,8 +88,28 @@ await test("without scripting a link signs in by its button, once", { ...still, 
   assert.equal((await context.cookies()).length, 0, "looking at the link spends nothing");
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.waitForURL(/\/apps/);
-  cookies = await context.cookies();
-  assert.ok(cookies.length > 0 && cookies.every((cookie) => cookie.httpOnly && cookie.sameSite === "Lax"));
+  cookies.user = await context.cookies();
+  assert.ok(cookies.user.length > 0 && cookies.user.every((cookie) => cookie.httpOnly && cookie.sameSite === "Lax"));
+});
+
+await test("without scripting the operator finds a customer and changes their limits", { ...still, signedIn: false }, async (page, context) => {
+  await page.goto(operatorLink);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("link", { name: "Operator" }).click();
+  await page.waitForURL(/\/operator\/servers/);
+  cookies.operator = await context.cookies();
+  await page.getByRole("link", { name: "Customers" }).click();
+  await page.locator("tbody th a").last().click();
+  await page.waitForURL(/\/operator\/customers\/\d+$/);
+  customer = new URL(page.url()).pathname;
+  const apps = page.getByLabel("Apps", { exact: true });
+  await apps.fill("some");
+  await page.getByRole("button", { name: "Set limits" }).click();
+  assert.equal(await apps.inputValue(), "some");
+  assert.equal(await apps.getAttribute("aria-invalid"), "true");
+  await apps.fill("12");
+  await page.getByRole("button", { name: "Set limits" }).click();
+  await page.locator("#activity", { hasText: "apps 12" }).waitFor(wait);
 });
 
 await test("without scripting every page is whole", still, async (page) => {
@@ -157,25 +182,34 @@ await test("a command is copied by its button", { permissions: ["clipboard-read"
 });
 
 const pages = [
-  ["landing", "/", false],
-  ["signup", "/signup", false],
-  ["signin", "/signin", false],
-  ["apps", "/apps", true],
-  ["new", "/apps/new", true],
-  ["account", "/account", true],
-  ["app", `/apps/${app}`, true],
-  ["deploy", `/apps/${app}/deploys/1`, true],
-  ["absent", "/apps/nobodys-app", true],
+  ["landing", "/", "nobody"],
+  ["signup", "/signup", "nobody"],
+  ["signin", "/signin", "nobody"],
+  ["reset", "/reset", "nobody"],
+  ["confirm", "/confirm/x", "nobody"],
+  ["apps", "/apps", "user"],
+  ["new", "/apps/new", "user"],
+  ["account", "/account", "user"],
+  ["activity", "/account/activity", "user"],
+  ["app", `/apps/${app}`, "user"],
+  ["app-activity", `/apps/${app}/activity`, "user"],
+  ["deploy", `/apps/${app}/deploys/1`, "user"],
+  ["absent", "/apps/nobodys-app", "user"],
+  ["servers", "/operator/servers", "operator"],
+  ["customers", "/operator/customers", "operator"],
+  ["customer", () => customer, "operator"],
+  ["decisions", "/operator/decisions", "operator"],
+  ["mail", "/operator/mail", "operator"],
 ];
 if (shots) mkdirSync(shots, { recursive: true });
 for (const colorScheme of ["light", "dark"]) {
   for (const width of [1280, 390]) {
-    for (const signedIn of [false, true]) {
-      const name = `pages fit ${width} px, ${colorScheme}, ${signedIn ? "signed in" : "signed out"}, and are clean`;
-      await test(name, { colorScheme, viewport: { width, height: 900 }, signedIn }, async (page) => {
-        for (const [what, path] of pages.filter((page) => page[2] === signedIn)) {
+    for (const as of ["nobody", "user", "operator"]) {
+      const name = `pages of ${as} fit ${width} px, ${colorScheme}, and are clean`;
+      await test(name, { colorScheme, viewport: { width, height: 900 }, as }, async (page) => {
+        for (const [what, path] of pages.filter((page) => page[2] === as)) {
           const missing = what === "absent";
-          const answer = await page.goto(site + path);
+          const answer = await page.goto(site + (typeof path === "string" ? path : path()));
           assert.equal(answer.status(), missing ? 404 : 200, what);
           await page.evaluate(() => document.fonts.ready);
           const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);

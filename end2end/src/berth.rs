@@ -161,7 +161,8 @@ impl Berth {
         Ok((output.status.success(), said))
     }
 
-    fn user(&self, words: &[&str]) -> Result<String> {
+    /// What `berth user` prints, asked as root on the server.
+    pub fn user(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
         Ok(read(command.arg("user").args(words).arg("--data").arg(&self.data))?.trim().to_owned())
     }

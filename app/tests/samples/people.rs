@@ -59,6 +59,7 @@ pub fn overview(words: &str) -> OverviewView {
         customers: 214,
         customers_waiting: 2,
         letters_failed: 1,
+        decisions: vec![decision(words)],
     }
 }
 
@@ -93,15 +94,18 @@ pub fn customer_page(words: &str) -> CustomerPage {
     }
 }
 
-pub fn decisions_page(words: &str) -> DecisionsPage {
-    let decision = Decision {
+fn decision(words: &str) -> Decision {
+    Decision {
         at: ago(40),
         app: Some("orchard".parse().unwrap()),
         customer: Some((CustomerId(7), words.to_owned())),
         what: words.to_owned(),
         reason: words.to_owned(),
-    };
-    let view = DecisionView { decisions: vec![decision], next: Some(1) };
+    }
+}
+
+pub fn decisions_page(words: &str) -> DecisionsPage {
+    let view = DecisionView { decisions: vec![decision(words)], next: Some(1) };
     DecisionsPage { view, app: words.to_owned(), customer: words.to_owned() }
 }
 

@@ -7,6 +7,7 @@ mod faults;
 mod given;
 mod languages;
 mod lossless;
+mod people;
 mod pushes;
 mod shell;
 mod supervise;

@@ -12,7 +12,9 @@ use crate::given::{Given, SOON, given, given_with};
 fn visitors(berth: &Berth, host: &str, headers: &[&str], seconds: u32) -> Result<Child> {
     let mut wrk = Command::new("wrk");
     wrk.args(["-t1", "-c8", &format!("-d{seconds}s"), "--timeout", "10s", "-H", &format!("Host: {host}")]);
-    headers.iter().for_each(|header| drop(wrk.args(["-H", header])));
+    for header in headers {
+        wrk.args(["-H", header]);
+    }
     wrk.arg(format!("http://{}/", berth.http)).stdout(Stdio::piped()).stderr(Stdio::piped());
     wrk.spawn().context("could not start wrk")
 }

@@ -52,6 +52,8 @@ pub enum UpError {
     #[error("this server is not fit for Berth; `berth doctor` shows all that was looked at\n{}", fails.join("\n"))]
     Unfit { fails: Vec<String> },
     #[error(transparent)]
+    Mail(#[from] mail::MailError),
+    #[error(transparent)]
     Slice(#[from] SliceError),
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -95,6 +97,7 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
         return Err(UpError::NotRoot);
     }
     apart(settings)?;
+    mail::check(settings.smtp.as_ref(), &wiring::mail_from(settings))?;
     let log = Log { json: !io::stderr().is_terminal(), filter: settings.log.clone() };
     role::log(&log);
     // Before anything is started: a signal from now on stops all.

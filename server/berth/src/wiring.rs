@@ -330,11 +330,7 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
         mail: mail::Config {
             database_url,
             site: listeners.urls(world.settings).site,
-            from: world
-                .settings
-                .mail_from
-                .clone()
-                .unwrap_or_else(|| format!("Berth <berth@{}>", world.settings.site_host)),
+            from: mail_from(world.settings),
             out: match &world.settings.smtp {
                 Some(url) => mail::Out::Smtp(url.clone()),
                 None => {
@@ -346,6 +342,11 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
         },
     };
     spec("control", user, &config, vec![listeners.coordinator.clone()])
+}
+
+/// Who letters are from.
+pub fn mail_from(settings: &Up) -> String {
+    settings.mail_from.clone().unwrap_or_else(|| format!("Berth <berth@{}>", settings.site_host))
 }
 
 /// Where letters lie that no mail server takes.

@@ -43,7 +43,7 @@ pub enum CommandError {
     WrongPassword,
     #[error("This link was used before, or is too old.")]
     LinkSpent,
-    #[error("You have {apps} apps, as many as your limit allows.")]
+    #[error("You have {apps} {}, as many as your limit allows.", if *apps == 1 { "app" } else { "apps" })]
     AppsLimit { apps: i64 },
     #[error("Confirm your e-mail address first.")]
     NotConfirmed,

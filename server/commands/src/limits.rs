@@ -58,6 +58,7 @@ pub(crate) async fn limits_of(tx: &mut Tx, customer: CustomerId) -> Result<Limit
 }
 
 pub(crate) fn event_view(event: store::event::Event) -> EventView {
+    let (before, after) = changed(event.before, event.after);
     EventView {
         id: event.id,
         at: event.at,
@@ -66,9 +67,23 @@ pub(crate) fn event_view(event: store::event::Event) -> EventView {
         origin: event.origin,
         verb: event.verb,
         subject: event.subject,
-        before: event.before.as_ref().and_then(said),
-        after: event.after.as_ref().and_then(said),
+        before: before.as_ref().and_then(said),
+        after: after.as_ref().and_then(said),
     }
+}
+
+/// Of two objects only the fields that differ.
+fn changed(before: Option<Value>, after: Option<Value>) -> (Option<Value>, Option<Value>) {
+    let (Some(Value::Object(mut before)), Some(Value::Object(mut after))) = (before.clone(), after.clone()) else {
+        return (before, after);
+    };
+    let same: Vec<String> =
+        before.iter().filter(|(key, value)| after.get(*key) == Some(value)).map(|(k, _)| k.clone()).collect();
+    for key in same {
+        before.remove(&key);
+        after.remove(&key);
+    }
+    (Some(before.into()), Some(after.into()))
 }
 
 /// A value in a line of words.
@@ -83,10 +98,13 @@ fn said(value: &Value) -> Option<String> {
         Value::Object(fields) => {
             let field = |(name, value): (&String, &Value)| {
                 let name = name.replace('_', " ");
-                match (name.strip_suffix(" bytes max"), value.as_i64()) {
-                    (Some(what), Some(bytes)) => Some(format!("{what} {} MiB", bytes >> 20)),
-                    _ => Some(format!("{name} {}", said(value)?)),
+                if let (Some(what), Some(bytes)) = (name.strip_suffix(" bytes max"), value.as_i64()) {
+                    return Some(format!("{what} {} MiB", bytes >> 20));
                 }
+                if let ("commit", Some(commit)) = (name.as_str(), value.as_str()) {
+                    return Some(format!("commit {}", commit.get(..10).unwrap_or(commit)));
+                }
+                Some(format!("{} {}", name.strip_suffix(" max").unwrap_or(&name), said(value)?))
             };
             fields.iter().filter_map(field).collect::<Vec<_>>().join(", ")
         }
@@ -105,7 +123,10 @@ mod tests {
         assert_eq!(said(&json!({ "web": 2, "worker": 1 })).as_deref(), Some("web 2, worker 1"));
         assert_eq!(said(&json!("stopped")).as_deref(), Some("stopped"));
         let limits = json!({ "apps_max": 10, "memory_bytes_max": 2147483648_u64 });
-        assert_eq!(said(&limits).as_deref(), Some("apps max 10, memory 2048 MiB"));
+        assert_eq!(said(&limits).as_deref(), Some("apps 10, memory 2048 MiB"));
+        assert_eq!(said(&json!({ "commit": "9c41e7b0d2f4a6b8" })).as_deref(), Some("commit 9c41e7b0d2"));
+        let (before, after) = changed(Some(json!({ "a": 1, "b": 2 })), Some(json!({ "a": 1, "b": 3 })));
+        assert_eq!((before, after), (Some(json!({ "b": 2 })), Some(json!({ "b": 3 }))));
         assert_eq!(said(&json!({ "release": null })), None);
     }
 }

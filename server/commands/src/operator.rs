@@ -17,6 +17,8 @@ use crate::{
 const ROWS: i64 = 50;
 const INSTANCES: i64 = 2_000;
 const EVENTS: i64 = 20;
+/// On the page of servers.
+const DECISIONS: i64 = 6;
 const MIB: i64 = 1 << 20;
 
 /// Who acts as the operator.
@@ -64,6 +66,7 @@ impl Commands {
             let instances = store::server::overview::instances(&mut **tx, INSTANCES).await?;
             let customers = store::customer::all::counts(&mut **tx).await?;
             let letters = store::mail::counts(&mut **tx).await?;
+            let decisions = store::decision::list(&mut **tx, None, None, None, DECISIONS).await?;
             tx.commit().await?;
             let view = |server: store::server::overview::Server| ServerView {
                 runs: instances
@@ -94,6 +97,7 @@ impl Commands {
                 customers: customers.all,
                 customers_waiting: customers.waiting,
                 letters_failed: letters.failed,
+                decisions: decisions.into_iter().map(Into::into).collect(),
             })
         })
         .await

@@ -220,6 +220,8 @@ pub struct OverviewView {
     pub customers: i64,
     pub customers_waiting: i64,
     pub letters_failed: i64,
+    /// The newest.
+    pub decisions: Vec<Decision>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -17,8 +17,6 @@ use serde::{Deserialize, Serialize};
 use store::Db;
 use tokio_util::sync::CancellationToken;
 
-pub use self::out::Smtp;
-
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     /// Of the role `berth_control`.
@@ -72,6 +70,12 @@ pub enum MailError {
     Smtp { why: String },
     #[error("'{from}' is no address to send from")]
     From { from: String },
+}
+
+/// Whether letters can be sent by these settings, before anything is started.
+pub fn check(smtp: Option<&Secret<String>>, from: &str) -> Result<(), MailError> {
+    from.parse::<lettre::message::Mailbox>().map_err(|_| MailError::From { from: from.to_owned() })?;
+    smtp.map_or(Ok(()), |url| out::Smtp::new(url, Patience::default().try_timeout).map(drop))
 }
 
 /// Sends until `stop`. PostgreSQL and the mail server may be away: it tries again.

@@ -20,7 +20,7 @@ pub enum Sent {
 }
 
 /// The operator's mail server.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
 }

@@ -199,6 +199,17 @@ async fn a_letter_that_is_never_taken_is_given_up_in_the_end_and_holds_up_no_oth
 }
 
 #[tokio::test]
+async fn nothing_is_said_to_a_server_that_cannot_go_over_to_tls() {
+    let (mut ground, peer) = (ground().await, peer(&[Mood::Takes]).await);
+    let url = format!("smtp://ada:secret@127.0.0.1:{}?tls=required", peer.port);
+    ground.sends(Out::Smtp(Secret::new(url)), Duration::ZERO);
+    ground.write("ada@example.com", None).await;
+    let failed = ground.one_is(MailState::Failed).await;
+    assert!(failed.error.as_deref().is_some_and(|why| why.to_lowercase().contains("tls")), "{failed:?}");
+    assert!(peer.got.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn without_a_mail_server_each_letter_is_a_file_of_its_writer_alone() {
     use std::os::unix::fs::PermissionsExt;
     let mut ground = ground().await;

@@ -34,6 +34,7 @@ fn looked_at(berth: &Berth) -> Result<Counts> {
     let mut node = program("node");
     node.arg("site.mjs").current_dir(root().join("end2end/browser"));
     node.env("BERTH_SITE", &berth.site).env("BERTH_APP", APP).env("BERTH_LINK", berth.sign_in_link(&person.email())?);
+    node.env("BERTH_OPERATOR", berth.sign_in_link("operator@localhost")?);
     let output = node.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("could not start node")?;
     let said = String::from_utf8_lossy(&output.stdout);
     eprint!("{said}");

@@ -171,11 +171,11 @@ async fn limits_are_shown_with_what_is_used_and_the_operator_changes_them() {
     let limits = doors.web.limits(&ada).await.unwrap();
     assert_eq!((limits.apps.max, limits.memory_bytes.max, limits.build_seconds_max), (1, 4 << 30, 1200));
     let refusal = refused(doors.web.app_create(&ada, "blog2").await, Kind::Limit);
-    assert_eq!(refusal.message(), "You have 1 apps, as many as your limit allows.");
+    assert_eq!(refusal.message(), "You have 1 app, as many as your limit allows.");
     let events = doors.web.events(&ada, None, None).await.unwrap();
     assert_eq!((events[0].verb.as_str(), events[0].by.as_deref()), ("customer limits", Some("Olga")));
     let (before, after) = (events[0].before.clone().unwrap(), events[0].after.clone().unwrap());
-    assert!(before.contains("apps max 10") && after.contains("apps max 1,"), "{before} → {after}");
+    assert!(before.contains("apps 10") && after.contains("apps 1,"), "{before} → {after}");
     refused(
         doors.web.customer_limits(&Operator::User(ada.clone()), ada.customer, &new("9", "9")).await,
         Kind::NotFound,

@@ -77,6 +77,10 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         ("/apps/orchard/stop", "in -- -- -- on --"),
         ("/apps/orchard/start", "in -- -- -- on --"),
         ("/apps/orchard/restart", "in -- -- -- 422 --"),
+        ("/apps/orchard/scale", "in 422 422 422 422 422"),
+        ("/apps/orchard/deploys/1/roll-back", "in -- -- -- 422 --"),
+        ("/apps/orchard/deploys/1/again", "in -- -- -- 422 --"),
+        ("/apps/orchard/deploys/1/cancel", "in -- -- -- on --"),
         // Nobody begins anything who is not confirmed, or not approved.
         ("/apps/new", "in 403 403 422 422 422"),
         ("/account/keys", "in 422 422 422 422 422"),
@@ -86,6 +90,7 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         (&format!("/operator/customers/{customer}/limits"), "-- -- -- -- -- 422"),
         ("/operator/mail/999999/again", "-- -- -- -- -- --"),
     ];
+    every_route_is_in(&looks.map(|(path, _)| path), &changes.map(|(path, _)| path));
     let cookies = ["", &people.unconfirmed, &people.unapproved, &people.stranger, &people.owner, &people.operator];
     let told = |page: &Page| match (page.status.as_u16(), page.leads_to()) {
         (200, _) => "ok".to_owned(),
@@ -122,6 +127,38 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
     let page = timeless(&hidden);
     assert!(page.contains("There is nothing here") && !page.contains("perator"), "{page}");
     Ok(())
+}
+
+/// Tested on their own, or the same for everybody.
+const APART: &[&str] = &[
+    "/",
+    "/signup",
+    "/signin",
+    "/signin/link/{token}",
+    "/signout",
+    "/account/keys/{id}/remove",
+    "/account/signout-everywhere",
+    "/account/password",
+    "/apps",
+    "/apps/{app}/events",
+    "/apps/{app}/deploys/{number}/events",
+    "/assets/{hash}/{name}",
+    "/favicon.ico",
+];
+
+/// A new route is in the matrix, or named above.
+fn every_route_is_in(looks: &[&str], changes: &[&str]) {
+    let is = |route: &str, path: &str| {
+        let path = path.split('?').next().unwrap_or_default();
+        let (route, path): (Vec<_>, Vec<_>) = (route.split('/').collect(), path.split('/').collect());
+        route.len() == path.len() && route.iter().zip(path).all(|(r, p)| r.starts_with('{') || *r == p)
+    };
+    for line in include_str!("../router.rs").lines().filter(|line| line.trim().starts_with(".route(")) {
+        let route = line.split('"').nth(1).unwrap_or_default();
+        let in_all = |paths: &[&str]| paths.iter().any(|path| is(route, path));
+        let found = in_all(looks) || in_all(changes);
+        assert!(found || APART.contains(&route), "{route} is not in the matrix of who sees what");
+    }
 }
 
 #[tokio::test]
@@ -166,7 +203,7 @@ async fn who_waits_is_told_kindly_on_every_page_and_the_operator_lets_them_begin
     assert_eq!(site.post(&format!("{path}/limits"), &people.operator, &right).await?.leads_to(), path);
     let account = site.get("/account", &people.unapproved).await?;
     assert!(account.says("1 of 12") && account.says("of 512 MiB") && account.says("of 100 MiB"), "{}", account.text);
-    assert!(account.says("Customer limits") && account.says("Olga"), "{}", account.text);
+    assert!(account.says("Changed the limits") && account.says("Olga"), "{}", account.text);
     let mail = site.get("/operator/mail", &people.operator).await?;
     assert!(mail.says("Your account is approved") && mail.says("Try again"), "{}", mail.text);
     Ok(())
