@@ -4,6 +4,7 @@ use commands::{AppView, DeployView};
 use domain::wire::LogLine;
 use leptos::prelude::*;
 
+use crate::disk::on_disk;
 use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::live::of_app;
 use crate::log;
@@ -33,7 +34,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
     let open = newest.filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
     frame.html(move || {
         let name = app.name.to_string();
-        let scale = verbs::scale(&app);
+        let (scale, disk) = (verbs::scale(&app), on_disk(&app));
         let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
@@ -96,6 +97,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                         </p>
                     </section>
                     {scale}
+                    {disk}
                 </aside>
             </div>
         }

@@ -9,6 +9,7 @@ mod activity;
 mod app;
 mod apps;
 mod deploy;
+mod disk;
 mod error;
 mod form;
 mod frame;

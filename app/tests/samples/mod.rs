@@ -126,6 +126,12 @@ pub fn orchard() -> AppView {
             row(139, DeployState::Live, "Larger covers", 98_000, 23_100),
             failed,
         ],
+        disk: AppDisk {
+            bytes: 21 << 20,
+            kinds: vec![(DiskKind::Image, 18 << 20), (DiskKind::Repository, 2 << 20), (DiskKind::Log, 1 << 20)],
+            all_bytes: 120 << 20,
+            bytes_max: 5 << 30,
+        },
         created: ago(10_000_000),
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, ensure};
 use harness::{SmallDisk, wait};
 
-use crate::given::{DEPLOY, SOON, given_with};
+use crate::given::{DEPLOY, SOON, given, given_with};
 
 /// What is younger than an hour is never deleted: all of these are older now.
 fn age(dir: &Path) -> Result<()> {
@@ -137,5 +137,74 @@ fn a_full_disk_refuses_pushes_with_the_reason_and_nothing_is_lost() {
         g.change("tides", "index.html", "<h1>Tide table, third edition</h1>")?;
         wait(DEPLOY, || g.push_well("tides").map(drop))?;
         g.answers("tides", "third edition")
+    });
+}
+
+#[test]
+fn a_repository_is_tidied_its_bundles_become_one_and_a_quota_refuses_what_is_too_much() {
+    given("tidy", |g| {
+        g.app("tides", "static")?;
+        g.push_well("tides")?;
+        let app = g.berth.sql("select id from app where name = 'tides'")?;
+        let measured = |kind: &str| -> Result<u64> {
+            let said =
+                g.berth.sql(&format!("select bytes from disk_usage where app_id = {app} and kind = '{kind}'"))?;
+            Ok(said.parse().unwrap_or(0))
+        };
+        wait(DEPLOY, || {
+            for kind in ["image", "source", "bundle", "repository", "cache", "log"] {
+                ensure!(measured(kind)? > 0, "{kind} is not measured");
+            }
+            Ok(())
+        })?;
+
+        // 8 MiB of noise are pushed, and then taken back by a force push.
+        let noise = |name: &str, mib: u32| {
+            let to = format!("of={}", g.person.repository("tides").join(name).display());
+            let dd = ["if=/dev/urandom", "bs=1M", "status=none", &format!("count={mib}"), &to];
+            harness::run(std::process::Command::new("dd").args(dd))
+        };
+        noise("noise", 8)?;
+        g.person.commit("tides", "Too much")?;
+        g.push_well("tides")?;
+        harness::read(g.person.git("tides").args(["reset", "-q", "--hard", "HEAD~1"]))?;
+        g.change("tides", "index.html", "<h1>Tide table, clean</h1>")?;
+        harness::run(g.person.git("tides").args(["push", "-q", "--force", "berth", "main"]))?;
+        // As time and later releases would: it is not kept any more, and was tidied more than an hour ago.
+        let tidy_again = "update disk_usage set at = now() - interval '2 hours' where kind = 'repository'";
+        g.berth.sql("update deploy set forgotten = now() where number = 2")?;
+        // As if it had been pushed before there were bundles.
+        g.berth.sql("update deploy set bundle = null")?;
+        g.berth.sql(&format!("{tidy_again}; update deploy set created = now() where number = 3"))?;
+        wait(DEPLOY, || {
+            ensure!(g.berth.sql("select bundle is not null from app where name = 'tides'")? == "t", "it has no bundle");
+            ensure!(measured("repository")? < 4 << 20, "{} bytes are left", measured("repository")?);
+            Ok(())
+        })?;
+        // From that one bundle, and the one of the next push, all of it can be made again.
+        g.change("tides", "index.html", "<h1>Tide table, later</h1>")?;
+        g.push_well("tides")?;
+        std::fs::remove_dir_all(g.berth.data.join("repos").join(&app))?;
+        let head = harness::read(g.person.git("tides").args(["rev-parse", "HEAD"]))?;
+        let fetched = harness::read(g.person.git("tides").args(["ls-remote", "berth"]))?;
+        ensure!(fetched.contains(&format!("{}\trefs/heads/main", head.trim())), "the branch is not there: {fetched}");
+        harness::run(g.person.git("tides").args(["fetch", "-q", "--refetch", "berth"]))?;
+
+        // A push is as large as the quota lets it be, and nothing is received beyond it.
+        wait(DEPLOY, || {
+            ensure!(measured("bundle")? > 0, "its bundles are not measured");
+            Ok(())
+        })?;
+        let used: u64 = g.berth.sql("select sum(bytes) from disk_usage")?.parse()?;
+        g.berth.sql(&format!("update customer set disk_bytes_max = {}", used + (6 << 20)))?;
+        noise("noise", 12)?;
+        g.person.commit("tides", "Too much for its customer")?;
+        let (taken, said) = g.push("tides")?;
+        ensure!(!taken && said.contains("your limit is"), "it was taken:\n{said}");
+        g.berth.sql(&format!("update customer set disk_bytes_max = {}", used - 1))?;
+        let (taken, said) = g.push("tides")?;
+        ensure!(!taken && said.contains("on disk, and your limit is"), "it was taken:\n{said}");
+        g.page_says("/apps/tides", "on disk")?;
+        g.answers("tides", "Tide table, later")
     });
 }

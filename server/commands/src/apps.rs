@@ -6,8 +6,8 @@ use store::instance::Instance;
 
 use crate::verbs::processes;
 use crate::{
-    Actor, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, InstanceView, Offer, ProcessView, StepView,
-    TrafficView, timely,
+    Actor, AppDisk, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, DiskView, InstanceView, Offer,
+    ProcessView, StepView, TrafficView, timely,
 };
 
 const DEPLOYS_SHOWN: i64 = 20;
@@ -50,7 +50,12 @@ impl Commands {
             let mut steps = store::deploy::steps_of_latest(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
             let instances = store::instance::of_app(&mut **tx, app.id).await?;
             let reserved = store::app::reserved(&mut **tx, actor.customer).await?;
+            let usage = store::disk::usage(&mut **tx, actor.customer).await?;
+            let bytes_max = store::disk::bytes_max(&mut **tx, actor.customer).await?;
             tx.commit().await?;
+            let all = DiskView::new(usage.iter().cloned(), bytes_max);
+            let mine = DiskView::new(usage.into_iter().filter(|u| u.app_id == app.id), bytes_max);
+            let disk = AppDisk { bytes: mine.bytes, kinds: mine.kinds, all_bytes: all.bytes, bytes_max };
             let mut row = |deploy: Deploy| {
                 let steps = steps.remove(&deploy.id).unwrap_or_default();
                 deploy_row(deploy, app.release_number, steps)
@@ -71,6 +76,7 @@ impl Commands {
                 processes,
                 instances: instances.into_iter().map(instance_view).collect(),
                 deploys: deploys.into_iter().map(&mut row).collect(),
+                disk,
                 created: app.created,
             })
         })

@@ -107,22 +107,18 @@ impl Commands {
 
     /// The last `limit` commits of an app that the object store has, with all that is before them.
     pub async fn commits_kept(&self, app: AppId, limit: i64) -> Result<Vec<CommitId>, CommandError> {
-        timely(async {
-            let bundles = store::deploy::bundles(self.db.pool(), app, limit).await?;
-            Ok(bundles.into_iter().map(|bundle| bundle.commit).collect())
-        })
-        .await
+        timely(async { Ok(store::deploy::commits_kept(self.db.pool(), app, limit).await?) }).await
     }
 
     /// For the receiver, to make an app's repository that is not on its server.
     pub async fn repository(&self, app: AppId) -> Result<Repository, CommandError> {
         timely(async {
             let mut tx = self.db.snapshot().await?;
-            let bundles = store::deploy::bundles(&mut **tx, app, i64::MAX).await?;
+            let bundles = store::deploy::bundles(&mut **tx, app).await?;
             let branch = store::deploy::branch(&mut **tx, app).await?;
             tx.commit().await?;
             Ok(Repository {
-                bundles: bundles.into_iter().map(|bundle| bundle.hash).collect(),
+                bundles,
                 branch: branch.map(|branch| GitBranch { name: branch.name, commit: branch.commit }),
             })
         })

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use self::password::Passwords;
 
 pub use self::deploys::{BranchMove, NewPush, PushTarget, Repository};
-pub use self::disk::Naming;
+pub use self::disk::{DiskView, Naming, Untidy, kind_name, size};
 pub use self::error::{CommandError, Kind};
 pub use self::limits::EVENTS_A_PAGE;
 pub use self::log::{LogLines, LogWhat};

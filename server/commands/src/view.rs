@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use domain::{
-    AppName, AppState, Approval, Cause, CommitId, CustomerId, DeployId, DeployState, Email, InstanceId, InstanceState,
-    KeyId, MailId, MailState, Outcome, ProcessName, Reason, ReleaseNumber, Step, Time, UserId,
+    AppName, AppState, Approval, Cause, CommitId, CustomerId, DeployId, DeployState, DiskKind, Email, InstanceId,
+    InstanceState, KeyId, MailId, MailState, Outcome, ProcessName, Reason, ReleaseNumber, Step, Time, UserId,
 };
 
 /// The signed-in user, for the header and the account page.
@@ -81,7 +81,19 @@ pub struct AppView {
     pub processes: Vec<ProcessView>,
     /// The latest first, at most 20.
     pub deploys: Vec<DeployRow>,
+    pub disk: AppDisk,
     pub created: Time,
+}
+
+/// As it was last measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppDisk {
+    pub bytes: i64,
+    /// The most first; nothing that takes no room.
+    pub kinds: Vec<(DiskKind, i64)>,
+    /// Of all apps of the customer, and what those may have.
+    pub all_bytes: i64,
+    pub bytes_max: i64,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use domain::{AppId, ImageHash};
+use domain::wire::LogSizes;
+use domain::{AppId, DiskKind, ImageHash};
+use link::Client;
 use objects::{Listed, ObjectsError};
 use plan::Room;
 use plan::collect::{self, GRACE, Gone, Named, Object, Past, UNNAMED_GRACE};
@@ -19,6 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// All objects are listed this often, and at once when something was forgotten or the disk is tight.
 const LIST_EVERY: Duration = Duration::from_secs(600);
 const LIST_EVERY_TIGHT: Duration = Duration::from_secs(60);
+const MEASURE_EVERY: Duration = Duration::from_secs(20);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +36,8 @@ enum CollectError {
 
 /// Until `stop`.
 pub async fn run(shared: &Shared, stop: &CancellationToken) {
-    let mut list_at = Duration::ZERO;
+    let (mut list_at, mut measure_at) = (Duration::ZERO, Duration::ZERO);
+    let logs = Client::new(&shared.config.logs.0, shared.config.logs.1.clone());
     let mut epoch_checked = 0;
     let mut failing = false;
     loop {
@@ -42,7 +46,13 @@ pub async fn run(shared: &Shared, stop: &CancellationToken) {
             () = stop.cancelled() => return,
         }
         let Some((epoch, _)) = shared.leading() else { continue };
-        match look(shared, epoch, &mut epoch_checked, &mut list_at).await {
+        let mut done = look(shared, epoch, &mut epoch_checked, &mut list_at).await;
+        let now = clock::boottime();
+        if done.is_ok() && now >= measure_at {
+            done = measure(shared, &logs).await;
+            measure_at = now + MEASURE_EVERY.max((clock::boottime() - now) * 20);
+        }
+        match done {
             Ok(()) => failing = false,
             // The leader's loop says so.
             Err(
@@ -154,6 +164,30 @@ async fn forget_of(
     disk::all::forget(&mut tx, app, &gone.iter().map(|g| g.what).collect::<Vec<_>>()).await?;
     tx.commit().await?;
     Ok(true)
+}
+
+/// What each app has on disk of what is stored here, or said by others to be there.
+async fn measure(shared: &Shared, logs: &Client) -> Result<(), CollectError> {
+    let db = shared.db.pool();
+    timeout(CALL_TIMEOUT, disk::all::measure_images(db)).await??;
+    let mut caches: BTreeMap<AppId, u64> = BTreeMap::new();
+    for held in shared.known().disks().into_iter().flat_map(|(_, held)| held) {
+        *caches.entry(held.app).or_default() += held.cache_bytes;
+    }
+    measured(shared, DiskKind::Cache, caches).await?;
+    // Logs may be away: what was known of them stays.
+    if let Ok(Some(sizes)) = logs.post::<LogSizes>("/v1/sizes", &(), CALL_TIMEOUT).await {
+        measured(shared, DiskKind::Log, sizes.apps).await?;
+    }
+    timeout(CALL_TIMEOUT, disk::all::forget_usage(db)).await??;
+    Ok(())
+}
+
+async fn measured(shared: &Shared, kind: DiskKind, sizes: BTreeMap<AppId, u64>) -> Result<(), CollectError> {
+    let (apps, bytes): (Vec<i64>, Vec<i64>) =
+        sizes.into_iter().map(|(app, bytes)| (app.0, i64::try_from(bytes).unwrap_or(i64::MAX))).unzip();
+    timeout(CALL_TIMEOUT, disk::all::measure(shared.db.pool(), kind, &apps, &bytes)).await??;
+    Ok(())
 }
 
 async fn images(shared: &Shared, epoch: i64, truth_age: Duration) -> Result<(), CollectError> {

@@ -21,7 +21,7 @@ pub use self::meter::{Life, Meter, Reading};
 pub use self::name::{APPS_RESERVED, AppName, Email, Hostname, NameError, ProcessName, StackName};
 pub use self::secret::Secret;
 pub use self::state::{
-    AppState, Approval, Cause, DeployState, InstanceState, LinkKind, MailState, Outcome, Reason, ReleaseNumber, Step,
-    Wanted,
+    AppState, Approval, Cause, DeployState, DiskKind, InstanceState, LinkKind, MailState, Outcome, Reason,
+    ReleaseNumber, Step, Wanted,
 };
 pub use self::time::Time;

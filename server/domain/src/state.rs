@@ -80,6 +80,21 @@ words! {
 }
 
 words! {
+    /// What an app has on disk, besides what runs.
+    pub enum DiskKind {
+        Image => "image",
+        /// The tar of a commit's tree.
+        Source => "source",
+        /// The object store's copy of its repository.
+        Bundle => "bundle",
+        Repository => "repository",
+        /// Of its builds.
+        Cache => "cache",
+        Log => "log",
+    }
+}
+
+words! {
     pub enum Outcome {
         Done => "done",
         Failed => "failed",

@@ -13,6 +13,7 @@
 //! | coordinator `POST /v1/counts` | balancer | [`BalancerReport`] → [`Committed`] |
 //! | logs `POST /v1/lines` | runner | [`Lines`] → 204 |
 //! | logs `GET /v1/stream?stream=S&after=C&limit=N[&follow=1]` | web, receiver, control | → a JSON [`LogLine`] a line; with `follow` it stays open (an empty line every 10 s) and N counts only where it begins; without `after`, the last N (1,000; at most 10,000), or with `since=µs` the first N of that time or later; `berth` lines say what is not there any more |
+//! | logs `POST /v1/sizes` | control | → [`LogSizes`] |
 //! | logs `DELETE /v1/app/ID` | control | → 204: all logs of an app, for good |
 //! | runner (a socket of its own: [`GitCall`]) | receiver | descriptors by SCM_RIGHTS |
 
@@ -413,6 +414,12 @@ impl TryFrom<String> for LogStream {
     }
 }
 
+/// How many bytes the log of each app takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSizes {
+    pub apps: BTreeMap<AppId, u64>,
+}
+
 /// A line as logs keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
@@ -463,6 +470,16 @@ pub enum GitVerb {
         name: String,
         new: CommitId,
         old: Option<CommitId>,
+    },
+    /// Drops the hidden refs of all pushed commits but these, and what nothing holds then; says on standard output
+    /// how many bytes the repository takes. Alone on it: refused while git is at work, and ended when somebody else
+    /// wants it.
+    Maintain {
+        keep: Vec<CommitId>,
+    },
+    /// Writes one bundle to standard output: these pushed commits and all that is before them. Alone on it, too.
+    Bundle {
+        commits: Vec<CommitId>,
     },
     /// Makes a repository that is not there from bundles, which come on standard input as frames
     /// (the shim's `hook` has their table). It is there when this exits with 0, and else not.

@@ -11,9 +11,9 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Extension, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
-use domain::wire::{Lines, LogStream};
+use domain::wire::{Lines, LogSizes, LogStream};
 use domain::{AppId, Time};
 use link::Role;
 use serde::Deserialize;
@@ -66,6 +66,7 @@ pub(crate) fn router(archive: Arc<Archive>, stop: CancellationToken) -> Router {
     Router::new()
         .route("/v1/lines", post(lines))
         .route("/v1/stream", get(stream))
+        .route("/v1/sizes", post(sizes))
         .route("/v1/app/{id}", delete(delete_app))
         .with_state(api)
 }
@@ -153,6 +154,11 @@ async fn delete_app(
     }
     blocking(move || api.archive.delete(AppId(id))).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn sizes(State(api): State<Api>, Extension(role): Extension<Role>) -> Result<Json<LogSizes>, ApiError> {
+    only(role, &[Role::Control])?;
+    Ok(Json(blocking(move || api.archive.sizes()).await?))
 }
 
 #[derive(Deserialize)]

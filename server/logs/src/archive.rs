@@ -3,7 +3,7 @@
 //! One lock an app, held for a write or a look, never while history is read. Whatever is in
 //! memory can be read back from the files: what is idle is forgotten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use domain::wire::{Lines, LogStream};
+use domain::wire::{Lines, LogSizes, LogStream};
 use domain::{AppId, Time};
 use plan::Room;
 use tokio::sync::watch;
@@ -211,6 +211,16 @@ impl Archive {
             self.forget(APPS_MAX);
         }
         Ok(())
+    }
+
+    /// What the files of each app take.
+    pub(crate) fn sizes(&self) -> Result<LogSizes, StoreError> {
+        let mut apps = BTreeMap::new();
+        for entry in entries(&self.dir)? {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(AppId) else { continue };
+            apps.insert(id, files_of(&entry.path())?.iter().map(|file| file.bytes).sum());
+        }
+        Ok(LogSizes { apps })
     }
 
     /// Forgets what was not used for ten minutes, and more when there are more than `apps_max`.

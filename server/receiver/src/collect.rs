@@ -1,4 +1,5 @@
-//! Takes off disk the sources and bundles that nobody needs any more: this process alone stores them.
+//! Takes off disk the sources and bundles that nobody needs any more, and says how large the others are: this
+//! process alone stores them.
 //! `plan::collect` decides.
 
 use std::fmt::Display;
@@ -41,13 +42,15 @@ pub(crate) async fn run<D: Desk>(door: &Arc<Door<D>>) {
                 }
             }
         }
+        // A look over very many takes its time; it is no more than a small part of it.
+        let after = LOOK_AFTER.max(began.elapsed() * 20);
         tokio::select! {
             () = door.stop.cancelled() => return,
-            () = sleep_until(began + LOOK_AFTER) => {}
+            () = sleep_until(began + after) => {}
         }
         tokio::select! {
             () = door.stop.cancelled() => return,
-            () = sleep_until(began + LOOK_EVERY) => {}
+            () = sleep_until(began + LOOK_EVERY.max(after)) => {}
             changed = changes.changed() => if changed.is_err() { door.stop.cancelled().await; return },
         }
     }
@@ -55,9 +58,11 @@ pub(crate) async fn run<D: Desk>(door: &Arc<Door<D>>) {
 
 async fn look<D: Desk>(door: &Door<D>) -> Result<(), CollectError> {
     let listed = door.objects.list::<SourceHash>().await?;
+    door.desk.sources_measured(&sizes(&listed)).await.map_err(CollectError::Desk)?;
     let naming = door.desk.sources_named(&hashes(&listed)).await.map_err(CollectError::Desk)?;
     delete(door, listed, naming).await?;
     let listed = door.objects.list::<BundleHash>().await?;
+    door.desk.bundles_measured(&sizes(&listed)).await.map_err(CollectError::Desk)?;
     let naming = door.desk.bundles_named(&hashes(&listed)).await.map_err(CollectError::Desk)?;
     delete(door, listed, naming).await?;
     door.objects.sweep().await;
@@ -66,6 +71,10 @@ async fn look<D: Desk>(door: &Door<D>) -> Result<(), CollectError> {
 
 fn hashes<H: Display>(listed: &[Listed<H>]) -> Vec<String> {
     listed.iter().map(|object| object.hash.to_string()).collect()
+}
+
+fn sizes<H: Display>(listed: &[Listed<H>]) -> Vec<(String, u64)> {
+    listed.iter().map(|object| (object.hash.to_string(), object.bytes)).collect()
 }
 
 async fn delete<D: Desk, H: Kind + Ord>(

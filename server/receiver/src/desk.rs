@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use commands::{
-    Actor, BranchMove, CommandError, Commands, DeployView, Kind, LogWhat, Naming, NewPush, PushTarget, Repository,
+    Actor, BranchMove, CommandError, Commands, DeployView, DiskView, Kind, LogWhat, Naming, NewPush, PushTarget,
+    Repository, Untidy,
 };
 use domain::wire::LogLine;
 use domain::{AppId, AppName, BundleHash, CommitId, SourceHash};
@@ -91,6 +92,19 @@ pub(crate) trait Desk: Clone + Send + Sync + 'static {
 
     fn bundles_named(&self, hashes: &[String]) -> impl Future<Output = Result<Naming<BundleHash>, DeskError>> + Send;
 
+    /// What the actor's customer has on disk.
+    fn disk(&self, actor: &Actor) -> impl Future<Output = Result<DiskView, DeskError>> + Send;
+
+    fn sources_measured(&self, sizes: &[(String, u64)]) -> impl Future<Output = Result<(), DeskError>> + Send;
+
+    fn bundles_measured(&self, sizes: &[(String, u64)]) -> impl Future<Output = Result<(), DeskError>> + Send;
+
+    fn untidy(&self, limit: i64) -> impl Future<Output = Result<Vec<Untidy>, DeskError>> + Send;
+
+    fn tidied(&self, app: AppId, bytes: u64) -> impl Future<Output = Result<(), DeskError>> + Send;
+
+    fn bundled(&self, of: &Untidy, bundle: &BundleHash) -> impl Future<Output = Result<bool, DeskError>> + Send;
+
     fn branch_moves(&self) -> impl Future<Output = Result<Vec<BranchMove>, DeskError>> + Send;
 
     /// Ends the step: done, or failed with the reason. False: another attempt took over.
@@ -158,6 +172,30 @@ impl Desk for Commands {
 
     async fn bundles_named(&self, hashes: &[String]) -> Result<Naming<BundleHash>, DeskError> {
         Ok(Commands::bundles_named(self, hashes).await?)
+    }
+
+    async fn disk(&self, actor: &Actor) -> Result<DiskView, DeskError> {
+        Ok(Commands::disk(self, actor).await?)
+    }
+
+    async fn sources_measured(&self, sizes: &[(String, u64)]) -> Result<(), DeskError> {
+        Ok(Commands::sources_measured(self, sizes).await?)
+    }
+
+    async fn bundles_measured(&self, sizes: &[(String, u64)]) -> Result<(), DeskError> {
+        Ok(Commands::bundles_measured(self, sizes).await?)
+    }
+
+    async fn untidy(&self, limit: i64) -> Result<Vec<Untidy>, DeskError> {
+        Ok(Commands::untidy(self, limit).await?)
+    }
+
+    async fn tidied(&self, app: AppId, bytes: u64) -> Result<(), DeskError> {
+        Ok(Commands::tidied(self, app, bytes).await?)
+    }
+
+    async fn bundled(&self, of: &Untidy, bundle: &BundleHash) -> Result<bool, DeskError> {
+        Ok(Commands::bundled(self, of, bundle).await?)
     }
 
     async fn branch_moves(&self) -> Result<Vec<BranchMove>, DeskError> {

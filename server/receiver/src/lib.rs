@@ -19,6 +19,7 @@ mod request;
 mod runner;
 mod session;
 mod ssh;
+mod tidy;
 mod words;
 
 #[cfg(test)]
@@ -189,6 +190,7 @@ async fn run_with<D: Desk>(
     let ended = tokio::select! {
         served = ssh::serve(&door, key, listeners) => served,
         () = collect::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "collecting" }) },
+        () = tidy::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "tidying" }) },
         () = branch::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "moving branches" }) },
     };
     stop.cancel();

@@ -135,6 +135,28 @@ impl<D: Desk> Session<D> {
                 return Err(Words::failed(words::error(&text, Some(plan::SPACE_HINT))));
             }
         }
+        let bytes = door.config.limits.push_bytes;
+        let mut limit = Limit {
+            bytes,
+            message: format!("a push may send {} MiB at most", bytes >> 20),
+            hint: "remove large files from the history".to_owned(),
+        };
+        if verb == GitVerb::ReceivePack {
+            let disk = door.desk.disk(actor).await;
+            let disk = disk.map_err(|e| Words::failed(words::error(&e.message, e.hint.as_deref())))?;
+            let (used, max) = (commands::size(disk.bytes), commands::size(disk.bytes_max));
+            let message = format!("your apps have {used} on disk, and your limit is {max} ({})", disk.words());
+            let hint =
+                "Delete an app that you do not need, or ask the operator for more. Running apps are not affected";
+            if disk.left() == 0 {
+                return Err(Words::failed(words::error(&message, Some(hint))));
+            }
+            if disk.left() < limit.bytes {
+                let left = commands::size(disk.left().cast_signed());
+                let message = format!("the push is larger than the {left} that are left: {message}");
+                limit = Limit { bytes: disk.left(), message, hint: hint.to_owned() };
+            }
+        }
         let permit = Arc::clone(&door.git_sessions).try_acquire_owned().map_err(|_| {
             Words::failed(words::error("too many pushes and fetches are under way", Some("try again in a minute")))
         })?;
@@ -185,12 +207,6 @@ impl<D: Desk> Session<D> {
             });
             ended.drop_guard()
         });
-        let bytes = door.config.limits.push_bytes;
-        let limit = Limit {
-            bytes,
-            message: format!("a push may send {} MiB at most", bytes >> 20),
-            hint: "remove large files from the history".to_owned(),
-        };
         let Ends { stdin, stdout, stderr } = ends;
         Ok(Started { run, stdin, stdout, stderr, limit, _hook: hook, _permit: permit })
     }

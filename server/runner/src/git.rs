@@ -24,7 +24,7 @@ use domain::{AppId, Reason, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, RwLock, Semaphore};
+use tokio::sync::{Mutex, Notify, RwLock, RwLockReadGuard, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Whatever is asked for.
 const TIME_MAX: Duration = Duration::from_secs(4 * 3600);
+/// For whoever is alone on a repository to end.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+/// Named in one ask.
+const COMMITS_MAX: usize = 2_000;
 const AT_ONCE: usize = 64;
 const LIMITS: Limits = Limits { memory_bytes: 768 << 20, cpu_millis: 2_000, pids: 64, disk_bytes: 64 << 20 };
 
@@ -108,11 +112,31 @@ struct Inner {
     next: AtomicU64,
     /// One at a time makes the repository of an app.
     making: Mutex<HashMap<AppId, Arc<Mutex<()>>>>,
-    /// Git runs on a repository while it is held for reading; alone is who holds it for writing.
-    used: Mutex<HashMap<AppId, Arc<RwLock<()>>>>,
+    used: Mutex<HashMap<AppId, Arc<Used>>>,
     places: Semaphore,
     /// Asks that are being answered.
     open: AtomicUsize,
+}
+
+/// Who is at work on a repository.
+#[derive(Default)]
+struct Used {
+    /// Held for reading by git for a person; alone is who holds it for writing.
+    lock: RwLock<()>,
+    /// A person waits: whoever is alone gives way.
+    wanted: Notify,
+}
+
+impl Used {
+    /// Whoever is alone loses nothing that the next one could not do again.
+    async fn read(&self) -> RwLockReadGuard<'_, ()> {
+        loop {
+            self.wanted.notify_waiters();
+            if let Ok(held) = tokio::time::timeout(GIVE_WAY, self.lock.read()).await {
+                return held;
+            }
+        }
+    }
 }
 
 impl Git {
@@ -129,7 +153,7 @@ impl Git {
         Ok(Self { inner: Arc::new(Inner { slice, config, ours, next, making, used, places, open }) })
     }
 
-    async fn used(&self, app: AppId) -> Arc<RwLock<()>> {
+    async fn used(&self, app: AppId) -> Arc<Used> {
         let mut all = self.inner.used.lock().await;
         all.retain(|_, one| Arc::strong_count(one) > 1);
         Arc::clone(all.entry(app).or_default())
@@ -146,7 +170,7 @@ impl Git {
     /// Removes the repository of an app that is gone, unless git is at work on it: then the next look does.
     pub(crate) async fn remove(&self, app: AppId) -> Result<(), GitError> {
         let used = self.used(app).await;
-        let Ok(_alone) = used.try_write() else { return Ok(()) };
+        let Ok(_alone) = used.lock.try_write() else { return Ok(()) };
         let removed = |cause| GitError::Repository { app, doing: "removing it", cause };
         for name in [app.to_string(), format!("{app}.new")] {
             let path = self.inner.config.repos_dir.join(name);
@@ -215,7 +239,10 @@ impl Git {
             Ok(Ended::Told) => {}
             Ok(Ended::Missing) => answer(&mut stream, &GitAnswer::Missing).await,
             Err(error) => {
-                tracing::error!(app.id = %ask.app, "{}", chain(&error));
+                match &error {
+                    GitError::Refused { why } => tracing::info!(app.id = %ask.app, "git did not run: {why}"),
+                    _ => tracing::error!(app.id = %ask.app, "{}", chain(&error)),
+                }
                 let reason = match &error {
                     GitError::Refused { why } => Reason::new(*why),
                     _ => Reason::new("git could not be started").hint("try again; if it stays so, ask the operator"),
@@ -240,7 +267,39 @@ impl Git {
             return Err(GitError::Refused { why: "too many pushes and fetches are under way, try again in a minute" });
         };
         let used = self.used(ask.app).await;
-        let _in_use = used.read().await;
+        // Heard from here on.
+        let wanted = used.wanted.notified();
+        tokio::pin!(wanted);
+        wanted.as_mut().enable();
+        let alone = matches!(ask.verb, GitVerb::Maintain { .. } | GitVerb::Bundle { .. });
+        let (_alone, _in_use) = if alone {
+            let busy = GitError::Refused { why: "git is at work on the repository" };
+            (Some(used.lock.try_write().map_err(|_| busy)?), None)
+        } else {
+            (None, Some(used.read().await))
+        };
+        let give_way = CancellationToken::new();
+        let stopped = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = &mut wanted, if alone => {}
+            }
+            give_way.cancel();
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            ended = self.run_alone_or_not(ask, stdio, stream, &give_way) => ended,
+            () = stopped => Err(GitError::Refused { why: "it was ended" }),
+        }
+    }
+
+    async fn run_alone_or_not(
+        &self,
+        ask: &GitAsk,
+        stdio: [OwnedFd; 3],
+        stream: &mut UnixStream,
+        stop: &CancellationToken,
+    ) -> Result<Ended, GitError> {
         let path = self.inner.config.repos_dir.join(ask.app.to_string());
         let failed = |doing| move |cause| GitError::Repository { app: ask.app, doing, cause };
         let restores = matches!(ask.verb, GitVerb::Restore { .. });
@@ -365,6 +424,16 @@ impl Git {
                 spec.program.env.insert("GIT_DIR".to_owned(), repository::REPOSITORY.to_owned());
                 let old = old.as_ref().map_or("none", |old| old.as_str());
                 words(&[repository::HOOK, "hook", "move", name, new.as_str(), old])
+            }
+            GitVerb::Maintain { keep: commits } | GitVerb::Bundle { commits } => {
+                if commits.len() > COMMITS_MAX {
+                    return Err(GitError::Refused { why: "those are too many commits" });
+                }
+                spec.program.env.insert("GIT_DIR".to_owned(), repository::REPOSITORY.to_owned());
+                let verb = if matches!(ask.verb, GitVerb::Maintain { .. }) { "maintain" } else { "bundle" };
+                let mut args = words(&[repository::HOOK, "hook", verb]);
+                args.extend(commits.iter().map(ToString::to_string));
+                args
             }
             GitVerb::Restore { branch } => {
                 spec.program.env.insert("GIT_DIR".to_owned(), repository::REPOSITORY.to_owned());

@@ -1,6 +1,7 @@
 //! What runs beside git in a git sandbox: the `proc-receive` hook, which carries pushed refs, a
 //! commit's tree and its history to the receiver and prints what it answers; `move`, which moves a
-//! branch; and `restore`, which fills an empty repository with what the object store has.
+//! branch; `maintain`, which drops what nobody needs; `bundle`, which writes all of it as one; and
+//! `restore`, which fills an empty repository with what the object store has.
 //!
 //! The hook decides nothing: which ref is deployed, what is refused and with which words, comes
 //! from the receiver over one unix socket, whose path is in `BERTH_HOOK_SOCKET`. A frame is one
@@ -37,6 +38,8 @@ pub fn run() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         [_, "hook", "move", name, new, old] => move_branch(name, new, old),
+        [_, "hook", "maintain", keep @ ..] => maintain(keep),
+        [_, "hook", "bundle", commits @ ..] => whole(commits),
         [_, "hook", "restore", branch @ ..] => restore(&mut io::stdin().lock(), branch),
         _ => receive().map(|()| ExitCode::SUCCESS),
     };
@@ -225,6 +228,76 @@ fn move_branch(name: &str, new: &str, old: &str) -> io::Result<ExitCode> {
     let zeros = "0".repeat(new.len());
     let old = if old == "none" { zeros.as_str() } else { old };
     output(&["update-ref", "--end-of-options", name, new, old]).map(|_| ExitCode::SUCCESS)
+}
+
+// ---- maintain, bundle ------------------------------------------------------------------------
+
+/// Nobody else is at work on the repository.
+fn maintain(keep: &[&str]) -> io::Result<ExitCode> {
+    unlock(std::path::Path::new("."))?;
+    let refs = output(&["for-each-ref", "--format=%(refname)", "refs/berth/commits"])?;
+    for name in String::from_utf8_lossy(&refs).lines() {
+        if !name.rsplit('/').next().is_some_and(|commit| keep.contains(&commit)) {
+            output(&["update-ref", "-d", name])?;
+        }
+    }
+    // What pushes that were killed left.
+    for dir in ["objects", "objects/pack"] {
+        for entry in std::fs::read_dir(dir)?.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            match (name.starts_with("tmp_") || name.starts_with("incoming-"), entry.file_type()?.is_dir()) {
+                (true, true) => std::fs::remove_dir_all(entry.path())?,
+                (true, false) => std::fs::remove_file(entry.path())?,
+                (false, _) => {}
+            }
+        }
+    }
+    // Its own lock knows process numbers only, which begin anew in each sandbox.
+    output(&["gc", "--force", "--quiet", "--prune=now"])?;
+    println!("{}", size(std::path::Path::new("."))?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the locks of a git that was killed: of refs, and of what lies beside them.
+fn unlock(dir: &std::path::Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_dir() && path.components().any(|part| part.as_os_str() == "refs") {
+            unlock(&path)?;
+        } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "lock") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a folder takes on disk. Follows no link.
+fn size(dir: &std::path::Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += meta.blocks() * 512;
+        if meta.is_dir() {
+            bytes += size(&entry.path())?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// One bundle of pushed commits, each of which must be here, of the branches, and of all before them.
+fn whole(commits: &[&str]) -> io::Result<ExitCode> {
+    let names: Vec<String> = commits.iter().map(|commit| format!("refs/berth/commits/{commit}")).collect();
+    for name in &names {
+        output(&["rev-parse", "--verify", "--quiet", "--end-of-options", name])?;
+    }
+    let mut args = vec!["bundle", "create", "--quiet", "-"];
+    args.extend(names.iter().map(String::as_str));
+    args.push("--branches");
+    let ended = git(&args).stdout(Stdio::inherit()).status()?;
+    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 // ---- restore --------------------------------------------------------------------------------

@@ -232,26 +232,34 @@ pub async fn open_number(tx: &mut Tx, app: AppId) -> Result<Option<i64>> {
 
 // ---- an app's repository, as the object store has it -----------------------------------------
 
-/// What one push brought, and the commit that is whole with it and all before it.
-#[derive(Debug, Clone)]
-pub struct Bundle {
-    pub commit: CommitId,
-    pub hash: BundleHash,
-}
-
-/// The last `limit` of an app whose owner was checked, in the order they were pushed.
-pub async fn bundles(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec<Bundle>> {
-    let mut bundles = query_as!(
-        Bundle,
-        r#"select commit_id as commit, bundle as "hash!: BundleHash" from deploy
-           where app_id = $1 and bundle is not null order by number desc limit $2"#,
+/// The last `limit` commits of an app that the object store has, with all that is before them. Of those that are
+/// not forgotten: the others may be left out at any time.
+pub async fn commits_kept(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec<CommitId>> {
+    let mut commits = query_scalar!(
+        "select d.commit_id from deploy d join app a on a.id = d.app_id
+         where d.app_id = $1 and d.forgotten is null and d.cause = 'push'
+           and (d.bundle is not null or d.number <= a.bundle_number) order by d.number desc limit $2",
         app.0,
         limit
     )
     .fetch_all(db)
     .await?;
-    bundles.reverse();
-    Ok(bundles)
+    commits.reverse();
+    Ok(commits)
+}
+
+/// The bundles of an app's repository, in the order in which they make it.
+pub async fn bundles(db: impl PgExecutor<'_>, app: AppId) -> Result<Vec<BundleHash>> {
+    Ok(query_scalar!(
+        r#"select bundle as "bundle!: BundleHash" from (
+               select 0::bigint as number, bundle from app where id = $1
+               union all select d.number, d.bundle from deploy d join app a on a.id = d.app_id
+               where d.app_id = $1 and d.number > a.bundle_number
+           ) kept where bundle is not null order by number"#,
+        app.0
+    )
+    .fetch_all(db)
+    .await?)
 }
 
 #[derive(Debug, Clone)]

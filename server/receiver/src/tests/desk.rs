@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use commands::{
-    Actor, BranchMove, DeployRow, DeployView, Door, Kind, Naming, NewPush, PushTarget, Repository, StepView,
+    Actor, BranchMove, DeployRow, DeployView, DiskView, Door, Kind, Naming, NewPush, PushTarget, Repository, StepView,
+    Untidy,
 };
 use domain::wire::LogLine;
 use domain::{AppId, AppName, Cause, CustomerId, DeployId, DeployState, Outcome, Reason, Step, Time, UserId};
@@ -243,6 +244,30 @@ impl Desk for TestDesk {
 
     async fn bundles_named(&self, _hashes: &[String]) -> Result<Naming<domain::BundleHash>, DeskError> {
         Ok(Naming { named: Default::default(), truth_age: Duration::ZERO })
+    }
+
+    async fn disk(&self, _actor: &Actor) -> Result<DiskView, DeskError> {
+        Ok(DiskView { bytes: 0, bytes_max: 5 << 30, kinds: Vec::new() })
+    }
+
+    async fn sources_measured(&self, _sizes: &[(String, u64)]) -> Result<(), DeskError> {
+        Ok(())
+    }
+
+    async fn bundles_measured(&self, _sizes: &[(String, u64)]) -> Result<(), DeskError> {
+        Ok(())
+    }
+
+    async fn untidy(&self, _limit: i64) -> Result<Vec<Untidy>, DeskError> {
+        Ok(Vec::new())
+    }
+
+    async fn tidied(&self, _app: AppId, _bytes: u64) -> Result<(), DeskError> {
+        Ok(())
+    }
+
+    async fn bundled(&self, _of: &Untidy, _bundle: &domain::BundleHash) -> Result<bool, DeskError> {
+        Ok(false)
     }
 
     async fn branch_moves(&self) -> Result<Vec<BranchMove>, DeskError> {

@@ -82,6 +82,12 @@ async fn serve(mut stream: UnixStream, repos: &Path, hook: &Path, seen: &Mutex<S
             command.args(branch.iter().flat_map(|b| [b.name.as_str(), b.commit.as_str()]));
             command
         }
+        GitVerb::Maintain { keep: commits } | GitVerb::Bundle { commits } => {
+            let mut command = tokio::process::Command::new(hook);
+            command.arg("hook").arg(if matches!(ask.verb, GitVerb::Bundle { .. }) { "bundle" } else { "maintain" });
+            command.args(commits.iter().map(ToString::to_string));
+            command
+        }
         GitVerb::ReceivePack => git(&["receive-pack", "."]),
         GitVerb::UploadPack => git(&["upload-pack", "--strict", "."]),
         GitVerb::UpdateRef { name, new, old } => {
