@@ -421,3 +421,72 @@ async fn what_no_receiver_asks_for_is_refused() {
     assert_eq!(std::fs::metadata("/dev/null").unwrap().uid(), 0);
     door.end().await;
 }
+
+#[tokio::test]
+async fn a_repository_is_tidied_while_nobody_is_at_work_on_it_and_what_is_not_kept_goes() {
+    let door = Door::new().await;
+    let dir = door.ground.dir().join("work");
+    std::fs::create_dir(&dir).unwrap();
+    // A person is at work on it: its repository is made, and git waits for what they want.
+    let mut fetch = door.call(door.ask(GitVerb::UploadPack)).await;
+    assert_eq!(fetch.answer().await, Some(GitAnswer::Started));
+    let mut refused = door.call(door.ask(GitVerb::Maintain { keep: vec![] })).await;
+    let answer = refused.answer().await;
+    assert!(matches!(&answer, Some(GitAnswer::Refused { reason }) if reason.message.contains("at work")), "{answer:?}");
+    drop(fetch);
+
+    let (kept, _) = pushed(&dir, "refs/heads/main");
+    let gone = git(&dir, &["commit-tree", "-m", "gone", "HEAD^{tree}"]);
+    let repository = door.repository();
+    // As root, and then given to the app: a hook's part is not played here.
+    let pack = |commit: &str| {
+        git(&dir, &["branch", "-f", "one", commit]);
+        git(&repository, &["fetch", "-q", dir.to_str().unwrap(), &format!("one:refs/berth/commits/{commit}")]);
+    };
+    pack(&kept);
+    pack(&gone);
+    std::fs::create_dir(repository.join("objects/tmp_objdir-incoming-x")).unwrap();
+    std::fs::write(repository.join("packed-refs.lock"), "").unwrap();
+    let owner = format!("{0}:{0}", door.uids().app);
+    assert!(Command::new("chown").args(["-R", &owner]).arg(&repository).status().unwrap().success());
+
+    let keep: Vec<CommitId> = vec![kept.parse().unwrap()];
+    let code_of = async |verb| {
+        // The fetch that went away may still be ending.
+        for _ in 0..100 {
+            let mut call = door.call(door.ask(GitVerb::clone(&verb))).await;
+            if let Some(GitAnswer::Refused { .. }) = call.answer().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            drop(call.stdin.take());
+            let (mut written, mut said) = (Vec::new(), String::new());
+            call.stdout.read_to_end(&mut written).await.unwrap();
+            call.stderr.read_to_string(&mut said).await.unwrap();
+            let Some(GitAnswer::Exited { code }) = call.answer().await else { panic!("no exit") };
+            return (code, written, said);
+        }
+        panic!("git is at work for good")
+    };
+    let (code, written, said) = code_of(GitVerb::Maintain { keep: keep.clone() }).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(String::from_utf8_lossy(&written).trim().parse::<u64>().unwrap() > 4096);
+    let refs = git(&repository, &["for-each-ref", "--format=%(refname)"]);
+    assert_eq!(refs, format!("refs/berth/commits/{kept}"));
+    assert!(
+        !repository.join("objects/tmp_objdir-incoming-x").exists() && !repository.join("packed-refs.lock").exists()
+    );
+    let is_there = |commit: &str| {
+        let mut look = Command::new("/usr/bin/git");
+        look.current_dir(&repository).args(["-c", "safe.directory=*", "cat-file", "-e", commit]);
+        look.status().unwrap().success()
+    };
+    assert!(is_there(&kept) && !is_there(&gone));
+
+    let (code, bundle, said) = code_of(GitVerb::Bundle { commits: keep }).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(bundle.starts_with(b"# v2 git bundle"));
+    let (code, ..) = code_of(GitVerb::Bundle { commits: vec![gone.parse().unwrap()] }).await;
+    assert_ne!(code, 0, "a commit that is not here cannot be in a bundle");
+    door.end().await;
+}
