@@ -120,6 +120,7 @@ fn vital(name: &'static str, value: String, note: String) -> AnyView {
 
 fn server(server: &ServerView) -> AnyView {
     let (kind, word) = match (is_silent(server), server.silent_seconds) {
+        (false, _) if server.disk_is_short => ("state failed", "Disk full"),
         (false, _) => ("state running", "Well"),
         (true, Some(_)) => ("state failed", "Silent"),
         (true, None) => ("state failed", "Never heard"),

@@ -45,6 +45,7 @@ pub fn overview(words: &str) -> OverviewView {
         builds: 1,
         disk_bytes: 400 << 30,
         disk_free_bytes: 260 << 30,
+        disk_is_short: false,
         silent_seconds: silent,
         runs: vec![ServerInstance {
             app: "orchard".parse().unwrap(),

@@ -90,6 +90,7 @@ impl Commands {
                 builds: server.builds,
                 disk_bytes: server.disk_bytes,
                 disk_free_bytes: server.disk_free_bytes,
+                disk_is_short: server.disk_free_bytes < server.disk_reserve_bytes,
                 silent_seconds: server.silent_seconds,
             };
             Ok(OverviewView {

@@ -250,6 +250,8 @@ pub struct ServerView {
     /// Of the disk that its data is on; 0: not known yet.
     pub disk_bytes: i64,
     pub disk_free_bytes: i64,
+    /// Less than must stay free: it takes nothing new.
+    pub disk_is_short: bool,
     /// Since it was written down that it was heard; that happens every ten seconds. `None`: never.
     pub silent_seconds: Option<f64>,
     pub runs: Vec<ServerInstance>,

@@ -93,6 +93,8 @@ pub mod overview {
         /// Of the disk that its data is on; 0: not known yet.
         pub disk_bytes: i64,
         pub disk_free_bytes: i64,
+        /// Below that, it takes nothing new.
+        pub disk_reserve_bytes: i64,
         /// How long ago it was heard from; it is written down every ten seconds.
         pub silent_seconds: Option<f64>,
     }
@@ -104,7 +106,7 @@ pub mod overview {
                       coalesce(i.memory_bytes, 0)::int8 as "memory_reserved_bytes!",
                       coalesce(i.instances, 0) as "instances!",
                       (select count(*) from deploy where server_id = s.id and state = 'building') as "builds!",
-                      s.disk_bytes, s.disk_free_bytes,
+                      s.disk_bytes, s.disk_free_bytes, s.disk_reserve_bytes,
                       extract(epoch from now() - s.seen)::float8 as silent_seconds
                from server s
                left join (select server_id, count(*) as instances, sum(memory_bytes) as memory_bytes from instance
