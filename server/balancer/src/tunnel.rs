@@ -12,7 +12,7 @@ use crate::buffer::Buffer;
 use crate::timer::Timer;
 
 /// Once one side has ended, the other is not waited for as long as two that talk.
-const HALF: Duration = Duration::from_secs(60);
+const HALF: Duration = Duration::from_secs(10);
 
 struct Direction {
     buffer: Buffer,

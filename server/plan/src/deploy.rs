@@ -271,8 +271,10 @@ impl Plan<'_> {
         if deploy.open_step(Step::Drain).is_none() {
             return;
         }
-        let older = |i: &Instance| i.slot.app == deploy.app && i.slot.release < deploy.release();
-        if !self.fleet.living().any(older) {
+        let older = |i: &&Instance| i.slot.app == deploy.app && i.slot.release < deploy.release();
+        // What was still open at its end failed with it: the balancers have counted that when nothing is open.
+        let open = |i: &Instance| !i.ended || i.slot.process.is_web() && !i.held.idle;
+        if !self.fleet.instances.iter().filter(older).any(open) {
             self.act(Act::EndDrain { deploy: deploy.id }, deploy, "drained before", "no older instance is left");
         }
     }

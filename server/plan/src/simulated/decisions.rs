@@ -148,6 +148,14 @@ fn an_old_release_is_drained_only_when_its_successor_is_confirmed_and_stopped_wh
     check(draining(false, Duration::from_secs(1)), &[]);
     check(draining(true, Duration::from_secs(1)), &["stop shop.web.1 of release 1"]);
     check(draining(false, DRAIN_MAX), &["stop shop.web.1 of release 1"]);
+    // The balancers have the last word: what was open at its end is counted then.
+    let ended = |idle| {
+        let mut world = draining(idle, DRAIN_MAX);
+        world.fleet.instances[0].ended = true;
+        world
+    };
+    check(ended(false), &[]);
+    check(ended(true), &["drained before deploy 2 of shop"]);
 }
 
 #[test]
