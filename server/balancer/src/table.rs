@@ -332,7 +332,10 @@ impl Table {
     ) -> App {
         let before = self.apps.get(&route.app);
         let meter = meters.slot(route.app);
-        let counts = meter.counts();
+        let mut counts = meter.counts();
+        // What is open when a deploy is first heard of may fail by it: it is one of those it counts.
+        let open = before.map_or(0, |app| app.instances.iter().map(|i| u64::from(i.open())).sum());
+        counts.requests = counts.requests.saturating_sub(open);
         let heard = |deploy: &DeployId| {
             let known = before.and_then(|app| app.switches.iter().find(|(known, _)| known == deploy));
             known.copied().unwrap_or((*deploy, counts))

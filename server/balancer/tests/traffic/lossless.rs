@@ -206,19 +206,34 @@ fn what_fails_while_a_deploy_is_under_way_is_counted_for_it() {
     };
     eventually("three to be counted", || since(&rig, 7) == Some((3, 0, 1)));
     let first = rig.switches()[0].clone();
+    // What was under way when a deploy began is one of those that it counts.
+    let stays = App::raw(|mut io| {
+        read_head(&mut io);
+        io.read_exact(&mut [0; 1])
+    });
+    rig.set("shop", &[&stays]);
+    rig.publish();
+    let mut open = rig.client();
+    open.send("POST / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 3\r\n\r\nab");
+    eventually("it to be there", || stays.open() == 1);
+    rig.foretell("shop", false, &[7, 9]);
+    rig.publish();
+    stays.kill();
+    assert_eq!(open.answer().status, 502);
+    eventually("it to be counted", || since(&rig, 7) == Some((4, 1, 1)) && since(&rig, 9) == Some((1, 1, 0)));
     // The next deploy begins while this one drains.
     rig.foretell("shop", false, &[7, 8]);
     rig.set("shop", &[]);
     rig.publish();
     assert_eq!(ask(&rig, GET), 503);
-    eventually("one more to be counted", || since(&rig, 7) == Some((4, 1, 1)) && since(&rig, 8) == Some((1, 1, 0)));
+    eventually("one more to be counted", || since(&rig, 7) == Some((5, 2, 1)) && since(&rig, 8) == Some((1, 1, 0)));
     // Killed, it counts on in the same life; what it says of the beginning is later, never earlier.
     rig.kill_and_start_again();
     assert_eq!(ask(&rig, GET), 503);
     eventually("the count to go on", || {
         let all = rig.switches();
         let of = all.iter().find(|s| s.deploy.0 == 7);
-        of.is_some_and(|s| s.life == first.life && s.to.requests - first.from.requests == 5)
+        of.is_some_and(|s| s.life == first.life && s.to.requests - first.from.requests == 6)
     });
     rig.foretell("shop", false, &[]);
     rig.publish();
