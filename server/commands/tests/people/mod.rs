@@ -96,6 +96,23 @@ async fn who_signs_up_looks_around_and_begins_when_confirmed_and_approved() {
 }
 
 #[tokio::test]
+async fn where_no_mail_goes_out_the_operators_approval_confirms_as_well() {
+    let (doors, web, sender) = careful().await;
+    let olga = operator(&doors).await;
+    let rules = Rules { confirmation: Confirmation::ByMailOrOperator, ..CAREFUL };
+    let web = web.with_rules(rules);
+    sign_up(&web, "ada@example.com").await;
+    let ada = actor(&doors, web.sign_in("ada@example.com", &password(GOOD)).await.unwrap()).await;
+    refused(web.app_create(&ada, "shop").await, Kind::Forbidden);
+    web.customer_approve(&olga, ada.customer, Approval::Approved).await.unwrap();
+    web.app_create(&ada, "shop").await.unwrap();
+    assert_eq!(kinds(&sender).await, ["confirm", "approval asked", "approved"]);
+    // Once more changes nothing, and writes to nobody.
+    web.customer_approve(&olga, ada.customer, Approval::Approved).await.unwrap();
+    assert!(kinds(&sender).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_known_address_is_told_and_a_stranger_cannot_fill_a_letter_box() {
     let (doors, web, sender) = careful().await;
     signed_up(&doors, "ada@example.com").await;
