@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use commands::{Actor, DeployView, NewPush, PushTarget};
+use commands::{Actor, DeployView, Kind, NewPush, PushTarget};
 use domain::{BundleHash, CommitId, DeployState, Outcome, SourceHash, Step};
 use futures_util::stream::try_unfold;
 use objects::ObjectsError;
@@ -265,6 +265,11 @@ impl<D: Desk> Push<'_, D> {
                         self.tell_state(hook, &view).await?;
                     }
                     away = false;
+                }
+                // Nobody would ever say more.
+                Err(error) if error.kind == Kind::NotFound => {
+                    say(hook, &format!("{app} was deleted meanwhile")).await?;
+                    return Ok(End::Refused("the app was deleted".to_owned()));
                 }
                 Err(error) if !away => {
                     away = true;
