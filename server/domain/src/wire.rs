@@ -47,6 +47,9 @@ pub struct Seen {
 pub struct Ask {
     #[serde(default)]
     pub seen: Option<Seen>,
+    /// The highest that was ever taken in; on disk. `seen` is less while the whole is wanted.
+    #[serde(default)]
+    pub held: Option<Seen>,
     /// How long the coordinator may hold the question; at most 30,000.
     pub wait_ms: u64,
 }
@@ -214,6 +217,9 @@ pub struct RunnerReport {
     pub readings: Vec<Reading>,
     #[serde(default)]
     pub disk: Option<DiskReport>,
+    /// Of those that exist here: whoever does not know one must not give its address away.
+    #[serde(default)]
+    pub addresses: BTreeMap<InstanceId, Ipv4Addr>,
 }
 
 /// The disk of a server's data, and what is kept on it for apps besides what runs.

@@ -54,6 +54,8 @@ pub struct Converge {
     seen: Option<Seen>,
     seen_path: PathBuf,
     has_assignments: bool,
+    /// Taken in, but for what waits until its address is free here.
+    waiting: Option<Assignments>,
     stores: Stores,
     stop: CancellationToken,
     /// All instances end with this runner.
@@ -80,6 +82,7 @@ impl Converge {
             seen,
             seen_path,
             has_assignments: false,
+            waiting: None,
             stores,
             stop,
             apps,
@@ -90,7 +93,16 @@ impl Converge {
     /// as any end is.
     pub async fn adopt(&mut self) {
         let mut lives: Vec<Life> = vec![];
-        for kept in Kept::all(&self.server.slice).unwrap_or_default() {
+        let all = Kept::all(&self.server.slice).unwrap_or_default();
+        let addresses = all.iter().map(|kept| (unit_of(kept.spec.id), kept.spec.address)).collect();
+        if let Err(e) = self.server.slice.keep_addresses(addresses).await {
+            tracing::error!("what a former runner left of the network is still there: {e}");
+        }
+        let images: Vec<_> = all.iter().map(|kept| kept.spec.image.clone()).collect();
+        if let Err(e) = self.server.images.unmount_except(&images).await {
+            tracing::error!("an image that a former runner mounted is still mounted: {e}");
+        }
+        for kept in all {
             lives.extend(self.server.meters.life(kept.spec.id));
             self.take_over(kept);
         }
@@ -189,7 +201,12 @@ impl Converge {
                 }
                 () = server.changed.notified() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
                 Ok(()) = builds_changed.changed() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
-                _ = meters.tick() => self.read_meters(),
+                _ = meters.tick() => {
+                    self.read_meters();
+                    if let Some(told) = self.waiting.take() {
+                        self.take_in(told).await;
+                    }
+                }
                 Some(joined) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.joined(joined),
                 Some(sent) = reporting.join_next(), if !reporting.is_empty() => {
                     match sent {
@@ -224,11 +241,21 @@ impl Converge {
             return Taken::No;
         }
         let untold = self.seats.values().any(|s| *s.wanted.borrow() != Wanted::Stop && !s.report().state.is_gone());
-        if told.instances.is_empty() && untold {
+        // The operator accepted what a new incarnation says.
+        let is_accepted = self.seen.as_ref().is_some_and(|seen| seen.incarnation < told.seen.incarnation);
+        if told.instances.is_empty() && untold && !is_accepted {
             tracing::error!(
                 "refused an empty list of assignments while instances run that nobody told to stop; \
                 everything goes on as it is"
             );
+            return Taken::No;
+        }
+        let differs = |s: &&InstanceSpec| {
+            self.seats.get(&s.id).is_some_and(|seat| (seat.spec.app, seat.spec.address) != (s.app, s.address))
+        };
+        if let Some(other) = told.instances.iter().find(differs) {
+            tracing::error!(instance.id = %other.id, "refused assignments that name another app's instance as one \
+                that runs here; everything goes on as it is");
             return Taken::No;
         }
         let wanted: HashMap<InstanceId, &InstanceSpec> = told.instances.iter().map(|s| (s.id, s)).collect();
@@ -236,10 +263,18 @@ impl Converge {
             let now = wanted.get(id).map_or(Wanted::Stop, |s| s.wanted);
             seat.wanted.send_if_modified(|was| std::mem::replace(was, now) != now);
         }
+        self.waiting = None;
         for spec in wanted.values() {
-            if !self.seats.contains_key(&spec.id) {
-                self.begin((*spec).clone(), None, Found::Nothing);
+            if self.seats.contains_key(&spec.id) {
+                continue;
             }
+            // One address, one sandbox: the link and what is permitted on it go with whoever ends.
+            let has_it = |seat: &&Arc<Seat>| seat.spec.address == spec.address && !seat.report().state.is_gone();
+            if self.seats.values().any(|seat| has_it(&seat)) {
+                self.waiting = Some(told.clone());
+                continue;
+            }
+            self.begin((*spec).clone(), None, Found::Nothing);
         }
         if !self.has_assignments {
             self.has_assignments = true;
@@ -311,6 +346,7 @@ impl Converge {
             instances: self.seats.values().map(|s| s.report()).collect(),
             builds: self.builds.reports.borrow().clone(),
             readings: self.server.meters.pending(),
+            addresses: self.seats.values().map(|s| (s.spec.id, s.spec.address)).collect(),
             disk: Some(self.stores.reports.borrow().clone()).filter(|disk| disk.space.bytes > 0),
         }
     }
@@ -351,7 +387,8 @@ async fn ask(
     let mut first = true;
     let mut is_away = false;
     loop {
-        let body = Ask { seen: seen.borrow().clone().filter(|_| !first), wait_ms: WAIT_MS };
+        let held = seen.borrow().clone();
+        let body = Ask { seen: held.clone().filter(|_| !first), held, wait_ms: WAIT_MS };
         let answer = tokio::select! {
             () = stop.cancelled() => return,
             answer = client.post::<Assignments>("/v1/assignments", &body, ASK_TIMEOUT) => answer,

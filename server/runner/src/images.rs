@@ -87,6 +87,22 @@ impl Images {
         Ok(Self { inner: Arc::new(Inner { files, mounts, client, disk, used: Mutex::new(HashMap::new()) }) })
     }
 
+    /// Unmounts what neither an adopted instance nor anything else uses: mounted by a runner that was killed.
+    pub async fn unmount_except(&self, kept: &[ImageHash]) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.inner.mounts)?.flatten() {
+            let Ok(image) = entry.file_name().to_string_lossy().parse::<ImageHash>() else { continue };
+            let count = self.count(&image).await;
+            let count = count.lock().await;
+            if *count == 0 && !kept.contains(&image) {
+                if mount::is_mounted(&entry.path())? {
+                    mount::unmount(&entry.path())?;
+                }
+                std::fs::remove_dir(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     async fn count(&self, image: &ImageHash) -> Arc<Mutex<u32>> {
         Arc::clone(self.inner.used.lock().await.entry(image.clone()).or_default())
     }

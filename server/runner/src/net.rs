@@ -255,17 +255,35 @@ add element inet {t} builders {{ \"{link}\" }}\ndelete element inet {t} builders
         gone
     }
 
-    /// Removes every link of the slice, the table, and `ip_forward` where no other Berth needs it.
-    pub async fn leave_nothing(&self) -> Result<(), NetError> {
+    /// Removes links and permissions of all other addresses: those of a runner that was killed. No builder is
+    /// left then.
+    pub async fn keep_only(&self, addresses: &[Ipv4Addr]) -> Result<(), NetError> {
+        let t = self.table();
+        let mut text = format!("flush set inet {t} inst\nflush set inet {t} builders\n");
+        for address in addresses {
+            let _ = writeln!(text, "add element inet {t} inst {{ \"{}\" . {address} }}", self.link(*address));
+        }
+        nft(&text).await?;
+        let kept: Vec<String> = addresses.iter().map(|address| self.link(*address)).collect();
+        self.remove_links(|name| !kept.iter().any(|link| link == name)).await
+    }
+
+    async fn remove_links(&self, which: impl Fn(&str) -> bool) -> Result<(), NetError> {
         let prefix = format!("b{}x", self.slice);
         let io = |cause| NetError::Io { doing: "listing", link: prefix.clone(), cause };
         for entry in std::fs::read_dir("/sys/class/net").map_err(io)? {
             let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
-            if name.starts_with(&prefix) {
+            if name.starts_with(&prefix) && which(&name) {
                 let (handle, _connection) = netlink(&name)?;
                 timed("removing", &name, remove(&handle, &name)).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Removes every link of the slice, the table, and `ip_forward` where no other Berth needs it.
+    pub async fn leave_nothing(&self) -> Result<(), NetError> {
+        self.remove_links(|_| true).await?;
         let t = self.table();
         nft(&format!("add table inet {t}\ndelete table inet {t}\n")).await?;
         let tables = nft_says(&["list", "tables", "inet"], "").await?;

@@ -6,13 +6,14 @@
 //! Order: [`Slice::start`], [`Sandbox::wait`], [`Slice::clear`], [`Slice::cpu_micros`],
 //! [`Slice::remove_unit`].
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::wire::{Limits, Uids};
@@ -147,6 +148,8 @@ struct Inner {
     files_max: u64,
     memory_bytes: u64,
     rate: crate::LogRate,
+    /// Whose each address is: links and permissions go by addresses.
+    owners: Mutex<HashMap<Ipv4Addr, String>>,
 }
 
 impl Slice {
@@ -191,6 +194,7 @@ impl Slice {
                 files_max,
                 memory_bytes,
                 rate: config.log_rate,
+                owners: Mutex::default(),
             }),
         })
     }
@@ -246,6 +250,9 @@ impl Slice {
         };
         let failed = |why: String| SandboxError::Start { unit: unit.clone(), why };
         let inner = &self.inner;
+        if let Some((address, _)) = spec.network {
+            self.take(&unit, address).await?;
+        }
         let dir = self.make_unit_dir(&unit)?;
         inner.cgroups.make_unit(&unit).map_err(prepare("its cgroup"))?;
         let config = bundle::config(&bundle::Parts {
@@ -351,6 +358,34 @@ impl Slice {
         Some(Sandbox { unit: unit.to_owned(), dir, pid, shim, cgroups, _control: None })
     }
 
+    fn owners(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, String>> {
+        self.inner.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a unit that had the address before and is being cleared.
+    async fn take(&self, unit: &str, address: Ipv4Addr) -> Result<(), SandboxError> {
+        let until = tokio::time::Instant::now() + END_TIMEOUT * 2;
+        loop {
+            let owner = self.owners().entry(address).or_insert_with(|| unit.to_owned()).clone();
+            if owner == unit {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > until {
+                let why = format!("its address {address} is still {owner}'s");
+                return Err(SandboxError::Start { unit: unit.to_owned(), why });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// After a runner that was killed: these units run on, with these addresses, and nobody else has any.
+    pub(crate) async fn keep_addresses(&self, of: Vec<(String, Ipv4Addr)>) -> Result<(), SandboxError> {
+        let addresses: Vec<Ipv4Addr> = of.iter().map(|(_, address)| *address).collect();
+        self.owners().extend(of.into_iter().map(|(unit, address)| (address, unit)));
+        let failed = |cause| SandboxError::Network { of: "what a former runner left".to_owned(), cause };
+        self.inner.network.keep_only(&addresses).await.map_err(failed)
+    }
+
     /// The unit's shim where one still runs, and its sandbox's first process (0 until it is made).
     fn shim_of(&self, unit: &str) -> Option<(Process, i32)> {
         let text = fs::read_to_string(self.unit_dir(unit).join("shim")).ok()?;
@@ -400,9 +435,10 @@ impl Slice {
             .map_err(|e| clear("ending its processes")(e.into()))?
             .map_err(clear("ending its processes"))?;
         self.inner.delete(unit).await.map_err(clear("the runtime's part"))?;
-        if let Some(address) = address {
+        if let Some(address) = address.filter(|address| self.owners().get(address).is_none_or(|owner| owner == unit)) {
             let failed = |cause| SandboxError::Network { of: unit.to_owned(), cause };
             self.inner.network.disconnect(address).await.map_err(failed)?;
+            self.owners().remove(&address);
         }
         let dir = self.unit_dir(unit);
         mount::unmount_below(&dir).map_err(clear("its mounts"))?;

@@ -487,3 +487,46 @@ async fn a_runner_may_be_killed_at_any_moment_of_a_start() {
     .await;
     world.end_runner().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_start_at_once_as_there_are_cores() {
+    let mut world = World::new().await;
+    let image = world.image(&[]);
+    // It takes its time to listen, and says from when to when.
+    let slow =
+        "python3 -u -c 'import time\nprint(\"from\", time.time()); time.sleep(0.4); print(\"to\", time.time())'; ";
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let count = i64::try_from(cores * 3).unwrap();
+    world.fake.assign((1..=count).map(|n| world.spec(n, &image, &format!("{slow}{SERVER}"))).collect());
+    for n in 1..=count {
+        world.healthy(n).await;
+    }
+    let said = |word: &str| -> Vec<f64> {
+        let lines = world.fake.lines.lock().unwrap();
+        lines.iter().filter_map(|l| l.text.strip_prefix(word)?.trim().parse().ok()).collect()
+    };
+    until("all have said so", || said("to ").len() == usize::try_from(count).unwrap()).await;
+    let (from, to) = (said("from "), said("to "));
+    // At each beginning: those that had begun and had not come to listen.
+    let at_once = from.iter().map(|t| from.iter().filter(|f| *f <= t).count() - to.iter().filter(|f| *f < t).count());
+    let most = at_once.max().unwrap();
+    assert_eq!(most, cores, "{most} started at once on {cores} cores");
+    world.end_runner().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_has_one_sandbox_also_when_two_are_told_to_have_it() {
+    let mut world = World::new().await;
+    let image = world.image(&[]);
+    let slow = "trap \"sleep 1; exit\" TERM; python3 -u -m http.server $PORT & wait";
+    let first = world.spec(1, &image, slow);
+    world.fake.assign(vec![first.clone()]);
+    world.healthy(1).await;
+    let second = InstanceSpec { address: first.address, ..world.spec(2, &image, SERVER) };
+    world.fake.assign(vec![second]);
+    world.healthy(2).await;
+    world.gone(1).await;
+    assert!(get_path(first.address, "/").await.starts_with("HTTP/1.0 200"));
+    assert_eq!(world.fake.last(2).unwrap().restarts, 0);
+    world.end_runner().await;
+}
