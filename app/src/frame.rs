@@ -158,6 +158,24 @@ impl<'a> Frame<'a> {
 /// What a new user still waits for, on every page.
 fn standing(page: Page<'_>) -> Option<AnyView> {
     let user = page.user?;
+    if user.truth_is_older {
+        let what = if user.operator {
+            "Apps run as they are, and nothing is decided. When you have looked, say on the server: berth restore accept"
+        } else {
+            "Your apps run as they are. Nothing can be changed until the operator has looked."
+        };
+        return Some(
+            view! {
+                <div class="notice warn" role="status">
+                    <div>
+                        <strong>"Berth's database is older than what runs."</strong>
+                        <p>{what}</p>
+                    </div>
+                </div>
+            }
+            .into_any(),
+        );
+    }
     if !user.confirmed {
         let email = user.email.to_string();
         let words = match page.site.letters {

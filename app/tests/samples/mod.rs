@@ -50,6 +50,7 @@ pub fn ines() -> UserView {
         has_password: true,
         confirmed: true,
         approval: Approval::Approved,
+        truth_is_older: false,
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Verb {
     },
     /// Users, made by root on the server itself.
     User(User),
+    /// After the database came back older than what runs.
+    Restore(Restore),
     /// What a static app runs in its sandbox.
     #[command(hide = true)]
     Files {
@@ -155,6 +157,27 @@ pub enum SignUp {
     Approval,
     /// Users are made by `berth user create`.
     Closed,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Restore {
+    #[command(subcommand)]
+    pub verb: RestoreVerb,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum RestoreVerb {
+    /// It counts from now on: what it does not know stops, and no number is given twice.
+    Accept {
+        #[command(flatten)]
+        at: At,
+    },
+    /// The part of it that is the database owner's.
+    #[command(hide = true)]
+    AcceptRows {
+        #[command(flatten)]
+        at: At,
+    },
 }
 
 #[derive(Args, Clone, Debug)]

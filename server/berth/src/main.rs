@@ -15,6 +15,7 @@ mod embedded;
 mod engines;
 mod keep;
 mod process;
+mod restore;
 mod resume;
 mod role;
 mod slice;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         cli::Verb::Upgrade { binary, at } => door::ask(&at.data, &door::Ask::Upgrade { binary }),
         cli::Verb::Doctor { settings, json } => doctor::doctor(&settings, json),
         cli::Verb::User(user) => user::user(&user),
+        cli::Verb::Restore(restore) => restore::restore(&restore),
         cli::Verb::Files { root, port } => role::files(root, port),
         cli::Verb::Role { name } => role::role(&name),
     };

@@ -43,9 +43,9 @@ pub fn user(asked: &Asked) -> Result<(), Boxed> {
 
 /// Becomes the owner of the running installation's database, and nothing more: who reads the command line
 /// as root does not speak to PostgreSQL as root.
-fn as_owner(data: &Path) -> Result<commands::Config, Boxed> {
+pub(crate) fn as_owner(data: &Path) -> Result<commands::Config, Boxed> {
     if !nix::unistd::geteuid().is_root() {
-        return Err("`berth user` is for root on the server itself".into());
+        return Err("this is for root on the server itself".into());
     }
     let data = data.canonicalize().map_err(|cause| format!("no Berth is at {}: {cause}", data.display()))?;
     let Some(n) = Slice::of_running(&data) else {

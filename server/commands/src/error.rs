@@ -55,6 +55,8 @@ pub enum CommandError {
     TooManyLetters,
     #[error("Too many people are signing in just now.")]
     Crowded,
+    #[error("Berth's database is older than what runs, and nothing is changed until the operator has looked.")]
+    Older,
     #[error("{what} does not answer just now.")]
     Away {
         what: &'static str,
@@ -73,6 +75,7 @@ impl CommandError {
         match self {
             Self::Invalid { .. } => Kind::Invalid,
             Self::NotFound { .. } | Self::NoApp { .. } => Kind::NotFound,
+            Self::Older => Kind::Away,
             Self::NameTaken { .. } | Self::NotNow { .. } | Self::KeyKnown | Self::EmailKnown => Kind::Conflict,
             Self::WrongPassword | Self::LinkSpent => Kind::Unauthenticated,
             Self::NotConfirmed | Self::NotApproved | Self::Refused => Kind::Forbidden,
@@ -104,6 +107,7 @@ impl CommandError {
             Self::Refused => "Ask whoever runs this installation.",
             Self::TooManyLetters => "Look among unwanted mail too. In an hour you can ask for another one.",
             Self::AppsLimit { .. } => "Delete one, or ask the operator for more.",
+            Self::Older => "Your apps run as they are. Try again later, or ask the operator.",
             Self::Crowded | Self::Away { .. } => "Try again in a minute. Running apps are not affected.",
         };
         Some(hint.to_owned())
@@ -147,6 +151,7 @@ impl From<StoreError> for CommandError {
         match cause.forbidden_by() {
             Some(Constraint::KeyFingerprintOnce) => Self::KeyKnown,
             Some(Constraint::EmailOnce) => Self::EmailKnown,
+            Some(Constraint::TruthIsOlder) => Self::Older,
             _ if cause.is_away() => Self::Away { what: "The database", cause: cause.into() },
             _ => Self::internal(cause),
         }

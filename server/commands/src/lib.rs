@@ -16,6 +16,7 @@ mod log;
 mod operator;
 mod password;
 mod people;
+mod restore;
 mod users;
 mod verbs;
 mod view;

@@ -98,6 +98,7 @@ impl Commands {
                 sessions_since: user.sessions_since,
                 confirmed: user.confirmed,
                 approval: user.approval,
+                truth_is_older: user.truth_is_older,
                 has_password: user.has_password,
             })
         })

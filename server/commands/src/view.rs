@@ -24,6 +24,8 @@ pub struct UserView {
     pub confirmed: bool,
     /// Of their customer.
     pub approval: Approval,
+    /// The database came back older than what runs: nothing is changed until the operator has looked.
+    pub truth_is_older: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -124,7 +124,11 @@ async fn changed<T: Clone>(
     loop {
         let now = document(&published.borrow_and_update());
         if let Some(now) = now.filter(|now| ask.seen.as_ref() != Some(seen(now))) {
-            return Some(now);
+            // Before it is taken in: it could lead back from what is held.
+            shared.hears_of(ask.held.as_ref());
+            if shared.truth().ahead().is_none() {
+                return Some(now);
+            }
         }
         tokio::select! {
             changed = timeout_at(until, published.changed()) => match changed {
@@ -163,6 +167,7 @@ async fn runner_report(
 ) -> Result<Json<Committed>, ApiError> {
     only(Role::Runner, role)?;
     let (epoch, server) = shared.leading().ok_or(ApiError::NotLeading)?;
+    shared.hears_of(report.seen.as_ref());
     Ok(Json(timely(report::take(&shared, epoch, server, &report)).await?))
 }
 
@@ -182,8 +187,9 @@ async fn counts(
     Json(report): Json<BalancerReport>,
 ) -> Result<Json<Committed>, ApiError> {
     only(Role::Balancer, role)?;
+    shared.hears_of(report.seen.as_ref());
     // First what was counted: whoever acts on the rest of the report finds it in the database.
-    if !report.switches.is_empty() {
+    if !report.switches.is_empty() && shared.truth().ahead().is_none() {
         timely(deploy::all::count(shared.db.pool(), &report.switches)).await?;
     }
     let is_news = {

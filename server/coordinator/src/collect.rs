@@ -45,7 +45,7 @@ pub async fn run(shared: &Shared, stop: &CancellationToken) {
             () = sleep(LOOK_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        let Some((epoch, _)) = shared.leading() else { continue };
+        let Some(epoch) = shared.deciding() else { continue };
         let mut done = look(shared, epoch, &mut epoch_checked, &mut list_at).await;
         let now = clock::boottime();
         if done.is_ok() && now >= measure_at {
@@ -198,7 +198,7 @@ async fn images(shared: &Shared, epoch: i64, truth_age: Duration) -> Result<(), 
     let listed: Vec<_> = listed.into_iter().map(|o| Object { hash: o.hash, bytes: o.bytes, age: o.age }).collect();
     for Gone { what, reason } in collect::objects(&listed, &named, truth_age) {
         // A leader of before could delete what its successor has just named.
-        if shared.leading().is_none_or(|(now, _)| now != epoch) {
+        if shared.deciding().is_none_or(|now| now != epoch) {
             return Ok(());
         }
         if shared.objects.delete_older(&what, GRACE).await? {

@@ -23,7 +23,7 @@ pub async fn run(shared: &Shared, logs: &(PathBuf, Secret<String>), stop: &Cance
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        if shared.leading().is_none() {
+        if shared.deciding().is_none() {
             continue;
         }
         match tokio::time::timeout(CALL_TIMEOUT, app::all::with_logs_to_delete(shared.db.pool())).await {

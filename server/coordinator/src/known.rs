@@ -1,6 +1,7 @@
 //! What was heard of servers and balancers. Nothing of it must survive: it is told again within seconds.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use domain::wire::{AppDisk, BalancerReport, DiskReport, Revision, RunnerReport, Seen, Space};
@@ -22,6 +23,8 @@ pub struct Known {
     servers: HashMap<ServerId, Heard>,
     balancers: HashMap<String, Balancer>,
     tables: VecDeque<Table>,
+    /// Of all that was ever reported here, until nobody can hold it any more.
+    addresses: BTreeMap<InstanceId, Ipv4Addr>,
 }
 
 struct Heard {
@@ -61,7 +64,13 @@ struct Table {
 
 impl Known {
     pub fn new(now: Duration) -> Self {
-        Self { began: now, servers: HashMap::new(), balancers: HashMap::new(), tables: VecDeque::new() }
+        Self {
+            began: now,
+            servers: HashMap::new(),
+            balancers: HashMap::new(),
+            tables: VecDeque::new(),
+            addresses: BTreeMap::new(),
+        }
     }
 
     /// A new epoch: nobody is called silent for what was not heard before.
@@ -113,6 +122,22 @@ impl Known {
             _ => Some((ServerFacts::of(report), now)),
         };
         heard.instances = report.instances.iter().map(|i| (i.id, i.clone())).collect();
+        let here: BTreeSet<InstanceId> = report.instances.iter().map(|i| i.id).collect();
+        let is_over = |id: &&InstanceId| !here.contains(id) && self.held(**id, now).forgotten;
+        let over: Vec<InstanceId> = self.addresses.keys().filter(is_over).copied().collect();
+        self.addresses.retain(|id, _| !over.contains(id));
+    }
+
+    pub fn heard_addresses(&mut self, report: &RunnerReport) {
+        self.addresses.extend(report.addresses.iter().map(|(id, address)| (*id, *address)));
+    }
+
+    /// Addresses of what runs, or may still be routed to, and is not among `rows`. What ended long ago is in no
+    /// row either, and in no balancer.
+    pub fn strangers(&self, rows: &BTreeSet<InstanceId>, now: Duration) -> Vec<Ipv4Addr> {
+        let runs = |id: &InstanceId| self.servers.values().any(|heard| heard.instances.contains_key(id));
+        let all = self.addresses.iter().filter(|(id, _)| !rows.contains(id));
+        all.filter(|(id, _)| runs(id) || !self.held(**id, now).forgotten).map(|(_, address)| *address).collect()
     }
 
     pub fn heard_disk(&mut self, server: ServerId, disk: Option<&DiskReport>, now: Duration) {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ServerId;
-use store::{StoreError, leader};
+use store::{StoreError, leader, truth};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::publish::{Published, Publisher};
+use crate::truth::Truth;
 use crate::{Shared, apply, clock, snapshot};
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -76,13 +77,18 @@ pub async fn run(shared: &Shared, stop: &CancellationToken) {
 async fn lead(shared: &Shared, mut lease: Lease, stop: &CancellationToken) {
     let lease_ms = i32::try_from(LEASE.as_millis()).unwrap_or(i32::MAX);
     shared.known().begin(clock::boottime());
+    *shared.truth() = Truth::default();
     let mut publisher = Publisher::new(lease.epoch);
     let mut server = None;
     let mut failing = false;
     while !stop.is_cancelled() && !lease.left().is_zero() {
         let asked = clock::boottime();
         if asked >= lease.renew_at {
-            match timeout(CALL_TIMEOUT.min(lease.left()), leader::renew(shared.db.pool(), lease.epoch, lease_ms)).await
+            match timeout(
+                CALL_TIMEOUT.min(lease.left()),
+                leader::renew(shared.db.pool(), lease.epoch, publisher.written(), lease_ms),
+            )
+            .await
             {
                 Ok(Ok(true)) => lease = Lease::new(lease.epoch, asked),
                 Ok(Ok(false)) => return,
@@ -129,6 +135,10 @@ async fn look(
         Some(known) => known,
         None => *server.insert(store::server::named(shared.db.pool(), &config.server_name).await?),
     };
+    if !is_ours(shared, lease).await? {
+        publish(shared, Published::nothing_in(lease.epoch, server, lease.until));
+        return Ok(0);
+    }
     let rows = snapshot::read(&shared.db).await?;
     let mut snapshot = {
         let known = shared.known();
@@ -143,12 +153,34 @@ async fn look(
     }
     let fleet = &*fleet;
     publisher.assignments(incarnation, fleet);
+    if let Some(counter) = publisher.unwritten() {
+        truth::hand_out(shared.db.pool(), lease.epoch, counter).await?;
+        publisher.wrote(counter);
+        shared.truth().handed_out(counter);
+    }
     publish(shared, publisher.published(server, lease.until));
     let actions = plan::plan(fleet, snapshot.now);
     if actions.is_empty() {
         return Ok(0);
     }
     apply::apply(&shared.db, lease.epoch, fleet, &actions).await
+}
+
+/// False: PostgreSQL came back older than what runs, and the operator has not looked.
+async fn is_ours(shared: &Shared, lease: &Lease) -> Result<bool, StoreError> {
+    if !shared.truth().is_begun(lease.epoch) {
+        let mut tx = shared.db.begin().await?;
+        let incarnation = leader::incarnation(&mut tx).await?;
+        let handed_out = truth::handed_out(&mut tx).await?;
+        tx.commit().await?;
+        *shared.truth() = Truth::new(incarnation, lease.epoch, handed_out);
+    }
+    let ahead = shared.truth().ahead().cloned();
+    if let Some(ahead) = ahead {
+        truth::note_older(shared.db.pool(), &ahead).await?;
+        return Ok(false);
+    }
+    Ok(truth::older_since(shared.db.pool()).await?.is_none())
 }
 
 /// Wakes those who wait only for what is new to them.

@@ -19,10 +19,12 @@ mod publish;
 mod readings;
 mod report;
 mod snapshot;
+mod truth;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use domain::wire::Seen;
 use domain::{Secret, ServerId};
 use ipnet::Ipv4Net;
 use objects::{Objects, Reserve};
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::known::Known;
 use self::publish::Published;
 use self::readings::Stream;
+use self::truth::Truth;
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Config {
@@ -92,6 +95,7 @@ pub(crate) struct Shared {
     pub objects: Objects,
     pub readings: Stream,
     known: Mutex<Known>,
+    truth: Mutex<Truth>,
     /// What runners and balancers should take in; nothing while this one does not lead.
     pub published: watch::Sender<Arc<Published>>,
     /// Look again.
@@ -104,6 +108,31 @@ impl Shared {
     /// What was heard. Never held across an await.
     pub fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was handed out. Never held across an await.
+    pub fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody says what it holds: if it is more than was ever handed out, PostgreSQL came back older.
+    pub fn hears_of(&self, seen: Option<&Seen>) {
+        let Some(seen) = seen else { return };
+        if self.truth().hears_of(seen) {
+            tracing::error!(
+                incarnation = seen.incarnation,
+                epoch = seen.revision.epoch,
+                counter = seen.revision.counter,
+                "PostgreSQL is older than what runs: nothing is decided until `berth restore accept`"
+            );
+            self.wake.notify_one();
+        }
+    }
+
+    /// The epoch in which this one leads and may delete what PostgreSQL does not need.
+    pub fn deciding(&self) -> Option<i64> {
+        let epoch = self.published.borrow().decides.then(|| self.leading())?;
+        epoch.map(|(epoch, _)| epoch).filter(|_| self.truth().ahead().is_none())
     }
 
     /// The epoch in which this one leads, and its server.
@@ -130,6 +159,7 @@ pub async fn run(
         objects,
         readings,
         known: Mutex::new(Known::new(clock::boottime())),
+        truth: Mutex::default(),
         published: watch::Sender::new(Arc::new(Published::nothing())),
         wake: Notify::new(),
         stop: stop.clone(),

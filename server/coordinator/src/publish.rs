@@ -16,13 +16,20 @@ pub struct Published {
     pub server: ServerId,
     /// On CLOCK_BOOTTIME: the lease's end as its holder counts it.
     pub until: Duration,
+    /// What PostgreSQL says is what counts: it did not come back older.
+    pub decides: bool,
     pub routes: Option<Arc<Routes>>,
     pub assignments: BTreeMap<ServerId, Arc<Assignments>>,
 }
 
 impl Published {
     pub fn nothing() -> Self {
-        Self { epoch: 0, server: ServerId(0), until: Duration::ZERO, routes: None, assignments: BTreeMap::new() }
+        Self::nothing_in(0, ServerId(0), Duration::ZERO)
+    }
+
+    /// It leads, and has nothing to say.
+    pub fn nothing_in(epoch: i64, server: ServerId, until: Duration) -> Self {
+        Self { epoch, server, until, decides: false, routes: None, assignments: BTreeMap::new() }
     }
 }
 
@@ -30,18 +37,33 @@ impl Published {
 pub struct Publisher {
     epoch: i64,
     counter: i64,
+    /// As far as PostgreSQL knows of what is handed out.
+    written: i64,
     routes: Option<Arc<Routes>>,
     assignments: BTreeMap<ServerId, Arc<Assignments>>,
 }
 
 impl Publisher {
     pub fn new(epoch: i64) -> Self {
-        Self { epoch, counter: 0, routes: None, assignments: BTreeMap::new() }
+        Self { epoch, counter: 0, written: 0, routes: None, assignments: BTreeMap::new() }
     }
 
     fn next(&mut self, incarnation: i64) -> Seen {
         self.counter += 1;
         Seen { incarnation, revision: Revision { epoch: self.epoch, counter: self.counter } }
+    }
+
+    /// The last counter, if it has to be written down before anybody may take in what it names.
+    pub fn unwritten(&self) -> Option<i64> {
+        (self.counter > self.written).then_some(self.counter)
+    }
+
+    pub fn wrote(&mut self, counter: i64) {
+        self.written = counter;
+    }
+
+    pub fn written(&self) -> i64 {
+        self.written
     }
 
     /// A new table, if the fleet's differs from the last one.
@@ -82,6 +104,7 @@ impl Publisher {
             epoch: self.epoch,
             server,
             until,
+            decides: true,
             routes: self.routes.clone(),
             assignments: self.assignments.clone(),
         }

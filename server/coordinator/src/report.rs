@@ -21,11 +21,14 @@ pub async fn take(
     let facts = ServerFacts::of(report);
     let (server_is_news, news) = {
         let mut known = shared.known();
+        known.heard_addresses(report);
         known.heard_disk(server, report.disk.as_ref(), clock_now);
         (known.server_is_news(server, &facts, clock_now), known.news(server, report, clock_now))
     };
     let builds: Vec<&BuildReport> = report.builds.iter().filter(|b| b.state != BuildState::Running).collect();
-    if server_is_news || !news.is_empty() || !builds.is_empty() {
+    // What the rows say of instances is older than what runs: they are left as they are.
+    let is_older = shared.truth().ahead().is_some();
+    if !is_older && (server_is_news || !news.is_empty() || !builds.is_empty()) {
         let mut tx = shared.db.begin().await?;
         leader::check(&mut tx, epoch).await?;
         if server_is_news {

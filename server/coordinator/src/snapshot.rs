@@ -61,7 +61,9 @@ pub fn fleet(rows: Rows, known: &Known, clock: Duration, subnet: Ipv4Net, uids_b
         plan::scaled(&mut made.formation, counts.get(&app).unwrap_or(&BTreeMap::new()));
         ((app, number), made)
     };
+    let rows_of = rows.instances.iter().map(|row| row.id).collect();
     let fleet = Fleet {
+        strangers: known.strangers(&rows_of, clock),
         servers: rows.servers.into_iter().map(|s| server(s, known, clock)).collect(),
         apps: apps(rows.apps, rows.hostnames),
         releases: rows.releases.into_iter().map(release).collect(),

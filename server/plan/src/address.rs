@@ -26,6 +26,7 @@ impl Subnet {
 pub fn addresses(fleet: &Fleet) -> impl Iterator<Item = Ipv4Addr> + use<> {
     let mut taken: BTreeSet<u32> = fleet.instances.iter().map(|i| u32::from(i.address)).collect();
     taken.extend(fleet.deploys.iter().filter_map(|d| d.builder).map(|(_, address)| u32::from(address)));
+    taken.extend(fleet.strangers.iter().map(|address| u32::from(*address)));
     let range = fleet.subnet.range();
     let newest = fleet.instances.iter().max_by_key(|i| i.id).map(|i| u32::from(i.address));
     let from = newest.map_or(range.start, |a| a.saturating_add(1)).clamp(range.start, range.end);

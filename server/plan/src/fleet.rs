@@ -25,6 +25,8 @@ pub struct Fleet {
     pub instances: Vec<Instance>,
     /// Of the last hour.
     pub failures: Vec<Failure>,
+    /// Addresses of what runs and no row names: the truth came back older.
+    pub strangers: Vec<Ipv4Addr>,
     /// Where instances' addresses come from.
     pub subnet: Subnet,
     /// The first UID of apps.

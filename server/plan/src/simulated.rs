@@ -61,6 +61,7 @@ fn world(servers_mib: &[u64]) -> World {
         tips: vec![],
         instances: vec![],
         failures: vec![],
+        strangers: vec![],
         subnet: Subnet { network: Ipv4Addr::new(10, 100, 0, 0), prefix: 16 },
         uids_base: 1 << 20,
     };

@@ -38,6 +38,8 @@ pub enum Constraint {
     AppNameOnce,
     HostnameOnce,
     InstanceAddressOnce,
+    /// The database came back older than what runs.
+    TruthIsOlder,
 }
 
 impl Constraint {
@@ -48,6 +50,7 @@ impl Constraint {
             "app_name_once" => Self::AppNameOnce,
             "hostname_pkey" => Self::HostnameOnce,
             "instance_address_once" => Self::InstanceAddressOnce,
+            "truth_is_older" => Self::TruthIsOlder,
             _ => return None,
         })
     }

@@ -18,12 +18,15 @@ pub async fn take(db: impl PgExecutor<'_>, holder: &str, lease_ms: i32) -> Resul
     .await?)
 }
 
-/// False: the lease ran out, or another leads.
-pub async fn renew(db: impl PgExecutor<'_>, epoch: i64, lease_ms: i32) -> Result<bool> {
+/// False: the lease ran out, another leads, or this is an older database than the one that knew of revision
+/// `counter` (0: none was handed out).
+pub async fn renew(db: impl PgExecutor<'_>, epoch: i64, counter: i64, lease_ms: i32) -> Result<bool> {
     let done = query!(
-        "update leader set until = clock_timestamp() + make_interval(secs => $2::float8 / 1000)
-         where epoch = $1 and until > clock_timestamp()",
+        "update leader set until = clock_timestamp() + make_interval(secs => $3::float8 / 1000)
+         where epoch = $1 and until > clock_timestamp()
+           and coalesce((select counter from revision where epoch = $1), 0) >= $2",
         epoch,
+        counter,
         f64::from(lease_ms)
     )
     .execute(db)

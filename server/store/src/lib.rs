@@ -23,6 +23,7 @@ pub mod leader;
 pub mod mail;
 pub mod reading;
 pub mod server;
+pub mod truth;
 pub mod user;
 
 pub use self::error::{Constraint, StoreError};

@@ -19,6 +19,8 @@ pub struct User {
     /// The address was shown to be theirs.
     pub confirmed: bool,
     pub approval: Approval,
+    /// The database came back older than what runs.
+    pub truth_is_older: bool,
 }
 
 /// A user with the first customer they joined.
@@ -27,7 +29,8 @@ pub async fn get(db: impl PgExecutor<'_>, user: UserId) -> Result<Option<User>> 
         User,
         r#"select u.id, u.email, u.name, u.operator, u.sessions_since, u.password_hash is not null as "has_password!",
                   c.id as customer, c.name as customer_name, u.confirmed is not null as "confirmed!",
-                  c.approval
+                  c.approval,
+                  (select older_since is not null from installation) as "truth_is_older!"
            from users u join membership m on m.user_id = u.id join customer c on c.id = m.customer_id
            where u.id = $1 order by m.created, c.id limit 1"#,
         user.0

@@ -43,7 +43,7 @@ async fn one_leads_and_what_a_former_leader_writes_is_refused() {
     let db = Db::open(&secret(&postgres.url_as("berth_control")), 4).unwrap();
     let first = leader::take(db.pool(), "s1", 60_000).await.unwrap().unwrap();
     assert_eq!(leader::take(db.pool(), "s2", 60_000).await.unwrap(), None, "the lease is held");
-    assert!(leader::renew(db.pool(), first, 60_000).await.unwrap());
+    assert!(leader::renew(db.pool(), first, 0, 60_000).await.unwrap());
 
     // A successor of the same name need not wait; its predecessor can write nothing more.
     let mut late = db.begin().await.unwrap();
@@ -54,7 +54,7 @@ async fn one_leads_and_what_a_former_leader_writes_is_refused() {
     let mut late = db.begin().await.unwrap();
     assert!(matches!(leader::check(&mut late, first).await, Err(StoreError::NotLeading { .. })));
     drop(late);
-    assert!(!leader::renew(db.pool(), first, 60_000).await.unwrap());
+    assert!(!leader::renew(db.pool(), first, 0, 60_000).await.unwrap());
 
     leader::give_back(db.pool(), first).await.unwrap();
     assert_eq!(leader::take(db.pool(), "s2", 60_000).await.unwrap(), None, "only the holder gives it back");
@@ -62,7 +62,7 @@ async fn one_leads_and_what_a_former_leader_writes_is_refused() {
     let third = leader::take(db.pool(), "s2", 1).await.unwrap().unwrap();
     // A lease that has run out is nobody's.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while leader::renew(db.pool(), third, 1).await.unwrap() {
+    while leader::renew(db.pool(), third, 0, 1).await.unwrap() {
         assert!(std::time::Instant::now() < deadline);
     }
     let mut late = db.begin().await.unwrap();

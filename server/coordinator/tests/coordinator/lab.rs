@@ -209,7 +209,7 @@ impl Runner {
             async move {
                 let mut seen = None;
                 loop {
-                    let ask = Ask { seen: seen.clone(), wait_ms: 5_000 };
+                    let ask = Ask { seen: seen.clone(), wait_ms: 5_000, ..Ask::default() };
                     match asking.post::<Assignments>("/v1/assignments", &ask, CALL).await {
                         Ok(Some(new)) => {
                             seen = Some(new.seen.clone());
@@ -301,6 +301,7 @@ impl Orders {
             builds: builds.iter().map(build).collect(),
             readings: self.readings.clone(),
             disk: None,
+            addresses: BTreeMap::new(),
         })
     }
 }
@@ -341,7 +342,8 @@ impl Balancer {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                         continue;
                     }
-                    match asking.post::<Routes>("/v1/routes", &Ask { seen, wait_ms: 200 }, CALL).await {
+                    match asking.post::<Routes>("/v1/routes", &Ask { seen, wait_ms: 200, ..Ask::default() }, CALL).await
+                    {
                         Ok(Some(new)) => {
                             let mut table = table.lock().unwrap();
                             if !table.stuck {

@@ -1,5 +1,6 @@
 //! Who leads, what a former leader can still do (nothing), and who may call.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::lab::{BOOT, Balancer, Lab, Runner, manifest, status, until};
@@ -22,6 +23,7 @@ fn report(builds: Vec<BuildReport>) -> RunnerReport {
         builds,
         readings: vec![],
         disk: None,
+        addresses: BTreeMap::new(),
     }
 }
 
@@ -52,7 +54,7 @@ async fn a_former_leader_can_write_nothing_and_says_that_it_does_not_lead() {
     // Nor does it answer later, or act on what is asked for.
     lab.commands.app_create(&lab.actor, "notes").await.unwrap();
     until("it knows that it does not lead", async || {
-        let ask = Ask { seen: None, wait_ms: 0 };
+        let ask = Ask { seen: None, wait_ms: 0, ..Ask::default() };
         let routes = coordinator.client(Role::Balancer).post::<Routes>("/v1/routes", &ask, CALL).await.unwrap();
         routes.is_none().then_some(())
     })
@@ -69,14 +71,14 @@ async fn one_of_two_leads_and_the_other_takes_over_when_it_is_gone() {
     until("a leader", async || {
         first
             .client(Role::Balancer)
-            .post::<Routes>("/v1/routes", &Ask { seen: None, wait_ms: 100 }, CALL)
+            .post::<Routes>("/v1/routes", &Ask { seen: None, wait_ms: 100, ..Ask::default() }, CALL)
             .await
             .unwrap()
     })
     .await;
     let second = lab.coordinator("s2");
     // The second knows nothing to tell as long as the first leads.
-    let ask = Ask { seen: None, wait_ms: 1500 };
+    let ask = Ask { seen: None, wait_ms: 1500, ..Ask::default() };
     assert!(second.client(Role::Balancer).post::<Routes>("/v1/routes", &ask, CALL).await.unwrap().is_none());
     assert_eq!(status(second.client(Role::Runner).post::<Committed>("/v1/report", &report(vec![]), CALL).await), 503);
 
@@ -94,7 +96,7 @@ async fn a_revision_changes_with_the_content_only_and_grows_with_each_leader() {
     lab.app("shop").await;
     let coordinator = lab.coordinator("s1");
     let balancer = coordinator.client(Role::Balancer);
-    let ask = |seen, wait_ms| Ask { seen, wait_ms };
+    let ask = |seen, wait_ms| Ask { seen, wait_ms, ..Ask::default() };
     let first =
         until("a table", async || balancer.post::<Routes>("/v1/routes", &ask(None, 5000), CALL).await.unwrap()).await;
     let nothing = balancer.post::<Routes>("/v1/routes", &ask(Some(first.seen.clone()), 1500), CALL).await.unwrap();
@@ -103,7 +105,9 @@ async fn a_revision_changes_with_the_content_only_and_grows_with_each_leader() {
     let held = tokio::spawn({
         let balancer = balancer.clone();
         let seen = Some(first.seen.clone());
-        async move { balancer.post::<Routes>("/v1/routes", &Ask { seen, wait_ms: 30_000 }, CALL * 4).await }
+        async move {
+            balancer.post::<Routes>("/v1/routes", &Ask { seen, wait_ms: 30_000, ..Ask::default() }, CALL * 4).await
+        }
     });
     lab.app("notes").await;
     let second = held.await.unwrap().unwrap().unwrap();
@@ -123,7 +127,7 @@ async fn each_role_may_call_what_is_its_own_and_strangers_nothing() {
     let lab = Lab::new().await;
     let coordinator = lab.coordinator("s1");
     let (runner, balancer) = (coordinator.client(Role::Runner), coordinator.client(Role::Balancer));
-    let ask = Ask { seen: None, wait_ms: 0 };
+    let ask = Ask { seen: None, wait_ms: 0, ..Ask::default() };
     let counts =
         BalancerReport { seen: None, open: vec![], readings: vec![], switches: vec![], life: None, gone: vec![] };
     assert_eq!(status(balancer.post::<Assignments>("/v1/assignments", &ask, CALL).await), 403);

@@ -1,0 +1,50 @@
+//! `berth restore accept`: the operator says that a database that came back older counts from now on.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use commands::Commands;
+
+use crate::cli::{Restore, RestoreVerb};
+use crate::user::as_owner;
+
+type Boxed = Box<dyn Error + Send + Sync>;
+
+pub fn restore(asked: &Restore) -> Result<(), Boxed> {
+    match &asked.verb {
+        RestoreVerb::AcceptRows { at } => {
+            let config = as_owner(&at.data)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let incarnation = runtime.block_on(async { Commands::connect(config).await?.restore_accept().await })?;
+            println!("the database is incarnation {incarnation} from now on");
+            Ok(())
+        }
+        RestoreVerb::Accept { at } => {
+            // Root's part comes after, in this process: the rows are changed as the database's owner.
+            let mut rows = Command::new("/proc/self/exe");
+            let status = rows.args(["restore", "accept-rows", "--data"]).arg(&at.data).status()?;
+            if !status.success() {
+                return Err("nothing was changed".into());
+            }
+            forget_repositories(&at.data.join("repos"))
+        }
+    }
+}
+
+/// They are caches, and may be ahead of the database: each is made again from the object store when it is
+/// asked for.
+fn forget_repositories(repos: &Path) -> Result<(), Boxed> {
+    for entry in fs::read_dir(repos)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.parse::<i64>().is_err() || !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let old = repos.join(format!("{name}.old"));
+        fs::rename(entry.path(), &old)?;
+        fs::remove_dir_all(&old)?;
+    }
+    Ok(())
+}
