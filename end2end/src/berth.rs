@@ -1,6 +1,7 @@
 //! A `berth up` of its own, with a data directory that goes with it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::command::read;
 use crate::json::Json;
 use crate::left::groups;
+use crate::orphans::shim_pids;
 use crate::stop::{asked_to_stop, end_with_this_thread, terminate, wait};
 use crate::visitor::Visitor;
 
@@ -146,11 +148,11 @@ impl Berth {
     }
 
     pub fn make_user(&self, email: &str, name: &str) -> Result<String> {
-        self.user(&["create", email, "--name", name])
+        self.operator().says(&["user", "create", email, "--name", name])
     }
 
     pub fn sign_in_link(&self, email: &str) -> Result<String> {
-        self.user(&["link", email])
+        self.operator().sign_in_link(email)
     }
 
     /// What `berth WORDS` prints on this data, whether it went well or not.
@@ -167,6 +169,11 @@ impl Berth {
         Ok(read(command.arg("user").args(words).arg("--data").arg(&self.data))?.trim().to_owned())
     }
 
+    /// Whoever types commands on its server.
+    pub fn operator(&self) -> Operator {
+        Operator { binary: self.binary.clone(), data: self.data.clone() }
+    }
+
     /// Asked as the database's owner, whom the kernel names: a program under its user.
     pub fn sql(&self, query: &str) -> Result<String> {
         let (uid, group) = (self.uid_first + 3, self.uid_first + 40);
@@ -179,22 +186,45 @@ impl Berth {
 
     /// The process of a role, or of `postgres` or `redis`; found by its name in the platform's control group.
     pub fn process(&self, role: &str) -> Result<u32> {
+        for (pid, words) in self.platform()? {
+            let is_it = match role {
+                "postgres" => words.split(' ').next().is_some_and(|first| first.ends_with("/postgres")),
+                "redis" => words.split(' ').next().is_some_and(|first| first.ends_with("redis-server")),
+                _ => words.starts_with(&format!("berth role {role}")),
+            };
+            if is_it {
+                return Ok(pid);
+            }
+        }
+        bail!("no process of {role} runs")
+    }
+
+    /// The processes that hold sandboxes.
+    pub fn shims(&self) -> Result<Vec<u32>> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        Ok(shim_pids(self.slice, &mounts).into_iter().collect())
+    }
+
+    /// A session of PostgreSQL's.
+    pub fn backend(&self) -> Result<u32> {
+        self.platform()?
+            .into_iter()
+            .find(|(_, words)| words.starts_with("postgres: berth_"))
+            .map(|(pid, _)| pid)
+            .context("nobody is connected")
+    }
+
+    /// The processes of the platform's control group, each with its command line.
+    fn platform(&self) -> Result<BTreeMap<u32, String>> {
+        let mut all = BTreeMap::new();
         for root in groups(&fs::read_to_string("/proc/self/mountinfo")?) {
             let group = root.join(format!("berth-{}/platform/cgroup.procs", self.slice));
             for pid in fs::read_to_string(group).unwrap_or_default().lines() {
                 let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let words: Vec<&str> = words.split(['\0', ' ']).collect();
-                let is_it = match role {
-                    "postgres" => words[0].ends_with("/postgres"),
-                    "redis" => words[0].ends_with("redis-server"),
-                    _ => words.starts_with(&["berth", "role", role]),
-                };
-                if is_it {
-                    return Ok(pid.parse()?);
-                }
+                all.insert(pid.parse()?, words.replace('\0', " ").trim().to_owned());
             }
         }
-        bail!("no process of {role} runs")
+        Ok(all)
     }
 
     /// The end of its log.
@@ -251,6 +281,25 @@ impl Berth {
         fs::remove_dir_all(&self.home).with_context(|| format!("could not remove {}", self.home.display()))?;
         ensure!(status.success(), "berth up ended with {status}\n{said}");
         Ok(())
+    }
+}
+
+/// Types `berth ...` as root on the server; may be another thread.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    binary: PathBuf,
+    data: PathBuf,
+}
+
+impl Operator {
+    pub fn sign_in_link(&self, email: &str) -> Result<String> {
+        self.says(&["user", "link", email])
+    }
+
+    /// What `berth WORDS --data DATA` prints.
+    pub fn says(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        Ok(read(command.args(words).arg("--data").arg(&self.data))?.trim().to_owned())
     }
 }
 

@@ -23,6 +23,7 @@ mod json;
 mod keeper;
 mod left;
 mod load;
+mod orphans;
 mod person;
 #[cfg(feature = "servers")]
 mod postgres;
@@ -31,16 +32,17 @@ mod redis;
 mod stop;
 mod visitor;
 
-pub use self::berth::Berth;
+pub use self::berth::{Berth, Operator};
 pub use self::command::{read, run};
 pub use self::disk::SmallDisk;
 pub use self::json::Json;
 pub use self::left::nothing_left;
 pub use self::load::{Ask, Load, Tally};
+pub use self::orphans::no_orphans;
 pub use self::person::Person;
 #[cfg(feature = "servers")]
 pub use self::postgres::{Postgres, empty, postgres, sql_of_stopped};
 #[cfg(feature = "servers")]
 pub use self::redis::{Redis, redis};
-pub use self::stop::{asked_to_stop, kill_hard, listen_for_stop, terminate, wait};
+pub use self::stop::{asked_to_stop, go_on, kill_hard, listen_for_stop, pause, terminate, wait};
 pub use self::visitor::{Answer, Visitor};

@@ -6,10 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::berth::Berth;
+use crate::berth::{Berth, Operator};
 use crate::command::{read, run};
 use crate::visitor::Visitor;
 
+#[derive(Clone)]
 pub struct Person {
     name: String,
     link: String,
@@ -61,6 +62,12 @@ impl Person {
 
     fn key(&self) -> PathBuf {
         self.home.join("key")
+    }
+
+    /// Signs in by a link that the operator makes: the first one works once.
+    pub fn sign_in_again(&self, operator: &Operator, site: &mut Visitor) -> Result<()> {
+        let link = operator.sign_in_link(&self.email())?;
+        Self { link, ..self.clone() }.sign_in(site)
     }
 
     pub fn add_key(&self, site: &mut Visitor) -> Result<()> {

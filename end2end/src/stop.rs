@@ -58,6 +58,18 @@ pub fn kill_hard(process: u32) {
     unsafe { kill(process.cast_signed(), 9) };
 }
 
+/// SIGSTOP: it neither runs nor ends until [`go_on`].
+pub fn pause(process: u32) {
+    // SAFETY: a system call; who calls knows whose process it is.
+    unsafe { kill(process.cast_signed(), 19) };
+}
+
+/// SIGCONT.
+pub fn go_on(process: u32) {
+    // SAFETY: a system call; who calls knows whose process it is.
+    unsafe { kill(process.cast_signed(), 18) };
+}
+
 /// Asks until it holds; what was wrong last when it never did.
 pub fn wait(limit: Duration, mut holds: impl FnMut() -> Result<()>) -> Result<()> {
     let deadline = Instant::now() + limit;

@@ -5,10 +5,12 @@
 mod disk;
 mod faults;
 mod given;
+mod kills;
 mod languages;
 mod lossless;
 mod people;
 mod pushes;
+mod restored;
 mod shell;
 mod supervise;
 mod trust;
