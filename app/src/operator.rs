@@ -21,7 +21,9 @@ pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
     let (now, letters) = (page.now, page.site.letters.clone());
     Frame::new(page, "Servers · Berth operator").place(Place::Servers).html(move || {
         let silent: Vec<&str> = shown.servers.iter().filter(|s| is_silent(s)).map(|s| s.name.as_str()).collect();
+        let full: Vec<&str> = shown.servers.iter().filter(|s| s.disk_is_short).map(|s| s.name.as_str()).collect();
         let title = match (silent.as_slice(), shown.customers_waiting, shown.letters_failed) {
+            ([], ..) if !full.is_empty() => format!("The disk of {} is full", full.join(", ")),
             ([], 0, 0) => "Nothing needs you".to_owned(),
             ([], 0, 1) => "A mail could not be sent".to_owned(),
             ([], 0, n) => format!("{n} mails could not be sent"),

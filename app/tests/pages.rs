@@ -213,3 +213,23 @@ fn what_needs_somebody_is_said_first() {
     let calm: Vec<AppRow> = app_rows().into_iter().filter(|app| app.health != AppHealth::Warned).collect();
     assert!(read(&apps(page, calm)).contains("Nothing needs you."));
 }
+
+#[test]
+fn the_operator_reads_first_what_needs_them() {
+    let (site, ines) = (site(), ines());
+    let page = Page { user: Some(&ines), site: &site, now: NOW };
+    let title = |change: fn(&mut OverviewView)| {
+        let mut view = overview("s2");
+        view.servers.truncate(1);
+        (view.customers_waiting, view.letters_failed) = (0, 0);
+        change(&mut view);
+        let html = servers(page, view);
+        let rest = html.split("<h1").nth(1).and_then(|rest| rest.split('>').nth(1)).unwrap_or_default();
+        rest.split('<').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(title(|_| ()), "Nothing needs you");
+    assert_eq!(title(|v| v.customers_waiting = 1), "A customer waits for you");
+    assert_eq!(title(|v| v.letters_failed = 2), "2 mails could not be sent");
+    assert_eq!(title(|v| v.servers[0].disk_is_short = true), "The disk of s1 is full");
+    assert_eq!(title(|v| v.servers[0].silent_seconds = None), "s1 is silent");
+}
