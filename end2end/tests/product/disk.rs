@@ -136,6 +136,17 @@ fn a_full_disk_refuses_pushes_with_the_reason_and_nothing_is_lost() {
         harness::read(g.person.git("tides").args(["reset", "-q", "--hard", "HEAD~1"]))?;
         g.change("tides", "index.html", "<h1>Tide table, third edition</h1>")?;
         wait(DEPLOY, || g.push_well("tides").map(drop))?;
+        g.answers("tides", "third edition")?;
+
+        // A build that writes without end fills its own file system, and leaves what must stay free.
+        let (package, lock) = (
+            r#"{"name":"greedy","private":true,"scripts":{"build":"dd if=/dev/zero of=big bs=1M count=8000"}}"#,
+            r#"{"name":"greedy","lockfileVersion":3,"requires":true,"packages":{"":{"name":"greedy"}}}"#,
+        );
+        g.app_of("greedy", &[("package.json", package), ("package-lock.json", lock)])?;
+        let (taken, said) = g.push("greedy")?;
+        ensure!(!taken && said.contains("No space left on device"), "it was not told why:\n{said}");
+        ensure!(disk.free_mib()? > 500, "{} MiB are free after it", disk.free_mib()?);
         g.answers("tides", "third edition")
     });
 }

@@ -188,6 +188,8 @@ impl Postgres {
             "unix_socket_permissions=0777",
             "shared_buffers=32MB",
             "max_connections=100",
+            // The default, 1 GB, is as much as stays free of a full disk.
+            "max_wal_size=256MB",
             "password_encryption=scram-sha-256",
             // One line a message, for the supervisor's log.
             "log_line_prefix=",
