@@ -1,6 +1,8 @@
 //! The operator has looked: a database that came back older counts from now on.
 
-use crate::{CommandError, Commands, timely};
+use store::event::NewEvent;
+
+use crate::{CommandError, Commands, Door, timely};
 
 impl Commands {
     /// By root's shell only. The new incarnation.
@@ -13,6 +15,9 @@ impl Commands {
                     "There is nothing to accept.",
                 ));
             };
+            let after = Some(serde_json::json!({ "incarnation": incarnation }));
+            let event = NewEvent { after, ..self.event(Door::Shell, "restore accept", "") };
+            store::event::record(&mut tx, event).await?;
             tx.commit().await?;
             Ok(incarnation)
         })
