@@ -205,6 +205,12 @@ impl Berth {
         Ok(shim_pids(self.slice, &mounts).into_iter().collect())
     }
 
+    /// All processes of an engine: `postgres` or `redis`.
+    pub fn engine(&self, name: &str) -> Result<Vec<u32>> {
+        let first = |words: &str| words.split(' ').next().unwrap_or_default().contains(name);
+        Ok(self.platform()?.into_iter().filter(|(_, words)| first(words)).map(|(pid, _)| pid).collect())
+    }
+
     /// A session of PostgreSQL's.
     pub fn backend(&self) -> Result<u32> {
         self.platform()?

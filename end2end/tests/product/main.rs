@@ -2,6 +2,7 @@
 //! Each test has an installation of its own, and holds that it leaves nothing behind.
 #![allow(clippy::unwrap_used)]
 
+mod away;
 mod disk;
 mod faults;
 mod given;
