@@ -31,6 +31,8 @@ pub struct Berth {
     flags: Vec<String>,
     /// Its end was seen to, and need not be at drop.
     stopped: bool,
+    /// Further variables for `berth up`.
+    variables: Vec<(String, String)>,
     /// Holds all that this demo writes.
     home: PathBuf,
     pub data: PathBuf,
@@ -56,6 +58,18 @@ impl Berth {
         flags: &[&str],
         disk: Option<&Path>,
     ) -> Result<Self> {
+        Self::start_told(binary, uv, name, flags, &[], disk)
+    }
+
+    /// And with further variables in its environment.
+    pub fn start_told(
+        binary: &Path,
+        uv: Option<&Path>,
+        name: &str,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+        disk: Option<&Path>,
+    ) -> Result<Self> {
         // Not below the repository: its folders may be closed to Berth's own users.
         let home = std::env::temp_dir().join(format!("berth-{name}-{}", std::process::id()));
         fs::DirBuilder::new()
@@ -67,13 +81,16 @@ impl Berth {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         // Any free ports.
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let child = RefCell::new(up(binary, uv, &home, &data, [nowhere, nowhere], &flags)?);
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables: Vec<(String, String)> = variables.iter().map(pair).collect();
+        let child = RefCell::new(up(binary, uv, &home, &data, [nowhere, nowhere], (&flags, &variables))?);
         let mut berth = Self {
             child,
             binary: binary.to_owned(),
             uv: uv.map(Path::to_owned),
             flags,
             stopped: false,
+            variables,
             home,
             data,
             slice: 0,
@@ -100,8 +117,8 @@ impl Berth {
     pub fn start_with_flags(&mut self, flags: Vec<String>) -> Result<()> {
         self.flags = flags;
         let _ = fs::remove_file(self.data.join("addresses.json"));
-        let at = [self.http, self.ssh];
-        self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data, at, &self.flags)?);
+        let (at, told) = ([self.http, self.ssh], (self.flags.as_slice(), self.variables.as_slice()));
+        self.child = RefCell::new(up(&self.binary, self.uv.as_deref(), &self.home, &self.data, at, told)?);
         self.ready()
     }
 
@@ -326,11 +343,12 @@ fn up(
     home: &Path,
     data: &Path,
     [http, ssh]: [SocketAddr; 2],
-    flags: &[String],
+    (flags, variables): (&[String], &[(String, String)]),
 ) -> Result<Child> {
     let log = File::options().create(true).append(true).open(home.join("log"))?;
     let mut up = Command::new(binary);
     up.args(["up", "--http", &http.to_string(), "--ssh", &ssh.to_string(), "--data"]).arg(data).args(flags);
+    up.envs(variables.iter().map(|(name, value)| (name, value)));
     if let Some(uv) = uv {
         up.arg("--uv").arg(uv);
     }

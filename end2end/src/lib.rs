@@ -41,7 +41,7 @@ pub use self::load::{Ask, Load, Tally};
 pub use self::orphans::no_orphans;
 pub use self::person::Person;
 #[cfg(feature = "servers")]
-pub use self::postgres::{Postgres, empty, postgres, sql_of_stopped};
+pub use self::postgres::{Postgres, PostgresServer, empty, postgres, sql_of_stopped};
 #[cfg(feature = "servers")]
 pub use self::redis::{Redis, redis};
 pub use self::stop::{asked_to_stop, go_on, kill_hard, listen_for_stop, pause, terminate, wait};

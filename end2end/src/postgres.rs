@@ -159,6 +159,61 @@ impl Server {
     }
 }
 
+/// A server that nobody else uses, with a database `paas` of a user who may make roles and no more.
+pub struct PostgresServer {
+    directory: PathBuf,
+    /// Never written to: its end tells the keeper.
+    alive: Option<std::io::PipeWriter>,
+}
+
+impl PostgresServer {
+    pub async fn start() -> Result<Self> {
+        let directory = std::env::temp_dir().join(format!("berth-test-pg-{:016x}", rand::random::<u64>()));
+        keeper::directory(&directory)?;
+        let (watched, alive) = std::io::pipe()?;
+        keeper::keep(&directory, Until::Closed(watched.into()), {
+            let directory = directory.clone();
+            move || start(&directory)
+        })?;
+        let this = Self { directory, alive: Some(alive) };
+        let admin = this.url(OWNER, "postgres");
+        prepare(&this.directory, &admin).await?;
+        let mut admin = PgConnection::connect(&admin).await?;
+        for role in ROLES {
+            admin.execute(sqlx::AssertSqlSafe(format!("drop role {role}"))).await?;
+        }
+        admin.execute(sqlx::AssertSqlSafe(format!("create role paas login password '{OWNER}'"))).await?;
+        admin.execute("create database paas owner paas").await?;
+        Ok(this)
+    }
+
+    fn url(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}:{OWNER}@localhost/{database}?host={}", self.directory.join("run").display())
+    }
+
+    /// What an operator gives to Berth.
+    pub fn given(&self) -> String {
+        self.url("paas", "paas")
+    }
+
+    /// As a superuser, in that database; the first value, if there is one.
+    pub async fn sql(&self, query: &str) -> Result<Option<String>> {
+        let mut admin = PgConnection::connect(&self.url(OWNER, "paas")).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(query.to_owned())).fetch_optional(&mut admin).await?;
+        Ok(row.and_then(|row| sqlx::Row::try_get::<String, _>(&row, 0).ok()))
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while self.directory.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 /// Where Debian and others put the server's programs.
 fn program(name: &str) -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed")?;

@@ -269,3 +269,69 @@ fn doctor_names_what_is_missing_and_up_says_the_same() {
         Ok(())
     });
 }
+
+#[test]
+fn berth_uses_a_postgres_and_a_redis_that_it_is_given() {
+    let run = || -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let postgres = runtime.block_on(harness::PostgresServer::start())?;
+        let redis = runtime.block_on(harness::redis())?;
+        let (database, cache) = (postgres.given(), redis.url().to_owned());
+        let given = [("DATABASE_URL", database.as_str()), ("REDIS_URL", cache.as_str())];
+        let start = |name: &str| {
+            Berth::start_told(&crate::given::binary()?, None, name, &["--disk-reserve-mib", "256"], &given, None)
+        };
+
+        // Its user may not make roles: said with the way out.
+        let refused = start("norole").err().context("it started without the right to make roles")?;
+        let refused = format!("{refused:#}");
+        ensure!(refused.contains("fail PostgreSQL") && refused.contains("alter role paas createrole;"), "{refused}");
+        runtime.block_on(postgres.sql("alter role paas createrole"))?;
+
+        let berth = start("outside")?;
+        let mut site = harness::Visitor::new(&berth.site, berth.http);
+        let person = harness::Person::new(&berth, "ada")?;
+        person.sign_in(&mut site)?;
+        person.add_key(&mut site)?;
+        let mut g = Given { berth, person, site };
+        pushed(&mut g)?;
+        ensure!(g.berth.process("postgres").is_err() && g.berth.process("redis").is_err(), "it started its own");
+        let counted = answered_by(&runtime, &postgres)?;
+        ensure!(counted == "tides", "the app is in another database: {counted}");
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).into_owned();
+            ensure!(
+                !(words.starts_with("berth") && words.contains("postgres://")),
+                "an address is in an argument: {words}"
+            );
+        }
+        ensure!(!g.berth.last_words().contains("postgres://"), "an address is in the log");
+        // Roles are restarted with it, and the database is this installation's for good.
+        let (well, said) = g.berth.command(&["restart", "web", "control"])?;
+        ensure!(well, "{said}");
+        let other = start("other").err().context("two installations share a database")?;
+        ensure!(format!("{other:#}").contains("belongs to another installation of Berth"), "{other:#}");
+        terminate(g.berth.pid());
+        g.berth.start_again()?;
+        g.answers("tides", "Tide table")?;
+        let (slice, data) = (g.berth.slice, g.berth.data.clone());
+        g.berth.stop()?;
+        harness::nothing_left(slice, &data)?;
+
+        // What would forget readings is refused.
+        let mut evicts = Command::new("redis-cli");
+        evicts.arg("-s").arg(redis.socket()).args(["config", "set", "maxmemory-policy", "allkeys-lru"]);
+        harness::read(&mut evicts)?;
+        let refused = start("evicts").err().context("a Redis that forgets was taken")?;
+        ensure!(format!("{refused:#}").contains("set it to noeviction"), "{refused:#}");
+        Ok(())
+    };
+    if let Err(cause) = run() {
+        panic!("{cause:#}");
+    }
+}
+
+fn answered_by(runtime: &tokio::runtime::Runtime, postgres: &harness::PostgresServer) -> Result<String> {
+    Ok(runtime.block_on(postgres.sql("select name::text from app"))?.unwrap_or_default())
+}

@@ -1,5 +1,5 @@
 //! The command line. Each flag of `berth up` is also a variable `BERTH_<FLAG>`; with `DATABASE_URL` and
-//! `REDIS_URL` of a later release these are all that Berth reads, and the supervisor alone reads them.
+//! `REDIS_URL` (`outside`) these are all that Berth reads, and the supervisor alone reads them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,9 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Start Berth on this server, as root; SIGTERM or Ctrl-C stops it.
+    /// Start Berth on this server, as root; SIGTERM or Ctrl-C stops it, SIGHUP is `berth upgrade`.
+    ///
+    /// The variables DATABASE_URL and REDIS_URL name a PostgreSQL and a Redis to be used instead of its own.
     Up(Box<Up>),
     /// Look at what Berth needs of this server, with the settings of `up`: a line each, with its fix.
     Doctor {
@@ -56,6 +58,9 @@ pub enum Verb {
         #[arg(long)]
         port: u16,
     },
+    /// Looks at given engines for `berth doctor`, without rights.
+    #[command(hide = true)]
+    Look,
     /// One process of Berth; started by `berth up` only.
     #[command(hide = true)]
     Role { name: String },

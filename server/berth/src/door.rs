@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixS
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use domain::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,20 +22,29 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_BYTES_MAX: usize = 64 << 10;
 /// For an operator's terminal that does not read.
 const TELL_TIMEOUT: Duration = Duration::from_secs(2);
+/// One restart goes before.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pushes that are under way hold the end of nothing that is waited for here.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verb")]
 pub enum Ask {
-    Restart { roles: Vec<String> },
-    Upgrade { binary: Option<PathBuf> },
+    Restart {
+        roles: Vec<String>,
+    },
+    Upgrade {
+        binary: Option<PathBuf>,
+    },
+    /// Where the database is, if it is not Berth's own.
+    Database,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Tell {
     Say(String),
+    Database(Option<Secret<String>>),
     Done,
     Failed(String),
 }
@@ -114,12 +124,31 @@ impl Caller {
         self.tell(&Tell::Say(text.to_owned())).await;
     }
 
+    pub async fn database(mut self, url: Option<Secret<String>>) {
+        self.tell(&Tell::Database(url)).await;
+    }
+
     pub async fn done(mut self) {
         self.tell(&Tell::Done).await;
     }
 
     pub async fn fail(mut self, why: &str) {
         self.tell(&Tell::Failed(why.to_owned())).await;
+    }
+}
+
+/// Where the database of slice `n` is, if it is not Berth's own.
+pub fn database(n: u32) -> io::Result<Option<Secret<String>>> {
+    let mut stream = StdUnixStream::connect(Slice::run_of(n).join(NAME))?;
+    stream.set_read_timeout(Some(DATABASE_TIMEOUT))?;
+    let mut line = serde_json::to_vec(&Ask::Database)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut said = String::new();
+    BufReader::new(stream).read_line(&mut said)?;
+    match serde_json::from_str(&said)? {
+        Tell::Database(url) => Ok(url),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
@@ -141,6 +170,7 @@ pub fn ask(data: &Path, ask: &Ask) -> Result<(), Box<dyn Error + Send + Sync>> {
     for line in BufReader::new(stream).lines() {
         match serde_json::from_str(&line?)? {
             Tell::Say(text) => println!("{text}"),
+            Tell::Database(_) => {}
             Tell::Done => return Ok(()),
             Tell::Failed(why) => return Err(why.into()),
         }

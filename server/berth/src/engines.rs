@@ -12,6 +12,7 @@ use std::time::Duration;
 use domain::Secret;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -19,6 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::child::{Child, Identity, prepare};
+use crate::keep::Unit;
+use crate::outside::{self, Given};
 use crate::process::Process;
 use crate::slice::{Slice, SliceError, User, directory};
 
@@ -55,11 +58,84 @@ fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> EngineError {
 }
 
 /// A Redis user: who, its password, and the keys that it may touch.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct RedisUser {
-    pub name: &'static str,
+    pub name: String,
     pub password: Secret<String>,
-    pub keys: &'static [&'static str],
+    pub keys: Vec<String>,
+}
+
+/// Where the truth is.
+#[derive(Clone)]
+pub enum Database {
+    Own(Postgres),
+    Outside(Secret<String>),
+}
+
+impl Database {
+    /// For a role with its password.
+    pub fn url(&self, role: &str, password: &Secret<String>) -> Secret<String> {
+        match self {
+            Self::Own(own) => own.url(role, password),
+            Self::Outside(url) => store::outside::url_as(url, role, password),
+        }
+    }
+
+    pub fn owner_url(&self) -> Secret<String> {
+        match self {
+            Self::Own(own) => own.owner_url(),
+            Self::Outside(url) => url.clone(),
+        }
+    }
+
+    pub fn unit(&self) -> Option<Unit> {
+        match self {
+            Self::Own(own) => Some(Unit::Postgres(own.clone())),
+            Self::Outside(_) => None,
+        }
+    }
+}
+
+/// Where sessions, limits and readings on their way are.
+#[derive(Clone)]
+pub enum Cache {
+    Own(Redis),
+    Outside(Secret<String>),
+}
+
+impl Cache {
+    pub fn url(&self, user: &RedisUser) -> Secret<String> {
+        match self {
+            Self::Own(own) => own.url(user),
+            Self::Outside(url) => outside::redis_url_as(url, user),
+        }
+    }
+
+    pub fn unit(&self) -> Option<Unit> {
+        match self {
+            Self::Own(own) => Some(Unit::Redis(own.clone())),
+            Self::Outside(_) => None,
+        }
+    }
+}
+
+/// Those that were given, or our own, prepared and not started yet.
+pub async fn set_up(
+    given: &Given,
+    slice: &Slice,
+    data: &Path,
+    joins: &[PathBuf],
+    users: &[RedisUser],
+) -> Result<(Database, Cache), EngineError> {
+    let database = match &given.database {
+        Some(url) => Database::Outside(url.clone()),
+        None => Database::Own(Postgres::prepare(slice, data, joins).await?),
+    };
+    let cache = match &given.redis {
+        Some(url) => Cache::Outside(url.clone()),
+        None => Cache::Own(Redis::prepare(slice, data, joins, users)?),
+    };
+    Ok((database, cache))
 }
 
 #[derive(Clone)]

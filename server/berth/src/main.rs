@@ -14,6 +14,7 @@ mod door;
 mod embedded;
 mod engines;
 mod keep;
+mod outside;
 mod process;
 mod restore;
 mod resume;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Verb::Doctor { settings, json } => doctor::doctor(&settings, json),
         cli::Verb::User(user) => user::user(&user),
         cli::Verb::Restore(restore) => restore::restore(&restore),
+        cli::Verb::Look => outside::look_for_parent(),
         cli::Verb::Files { root, port } => role::files(root, port),
         cli::Verb::Role { name } => role::role(&name),
     };

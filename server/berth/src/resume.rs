@@ -26,8 +26,9 @@ use tracing::{error, info};
 use crate::child::{Alive, Child, Log};
 use crate::cli::Up;
 use crate::door::{self, Caller};
-use crate::engines::{self, EngineError, Postgres, Redis};
+use crate::engines::{self, EngineError};
 use crate::keep::{Keeper, Running, Unit};
+use crate::outside::Given;
 use crate::process::Process;
 use crate::slice::{HeldSlice, Slice, SliceError};
 use crate::supervisor::{Parts, Supervisor};
@@ -281,12 +282,13 @@ pub async fn go_on<'a>(
     let slice = Slice::resume(&state.slice)?;
     info!(slice = slice.n, "went on as berth {}", env!("CARGO_PKG_VERSION"));
     let joins = slice.platform().make().map_err(doing("find the platform's control group"))?;
-    let postgres = Postgres::prepare(&slice, &state.data, &joins).await?;
-    let redis = Redis::prepare(&slice, &state.data, &joins, &state.secrets.redis_users())?;
-    let engines = [Unit::Postgres(postgres.clone()), Unit::Redis(redis.clone())].map(|unit| {
+    let (given, users) = (Given::by_environment(), state.secrets.redis_users());
+    let (database, cache) = engines::set_up(&given, &slice, &state.data, &joins, &users).await?;
+    let engines = [database.unit(), cache.unit()].into_iter().flatten().map(|unit| {
         let (child, leaving) = taken(&state.running, unit.name());
         Keeper::new(unit, child, leaving)
     });
+    let engines: Vec<Keeper> = engines.collect();
     let over = |doing_| move |cause| ResumeError::Io { doing: doing_, cause };
     let alive = || -> io::Result<Alive> { Ok(Alive { theirs: take(state.alive[0])?, ours: take(state.alive[1])? }) };
     let alive = alive().map_err(over("take over the pipe that children watch"))?;
@@ -294,9 +296,9 @@ pub async fn go_on<'a>(
     let door = take(state.door).and_then(door::resume).map_err(over("take over its own socket"))?;
     drop(take(state.binary));
     let common = up::common(settings, &state.data, log, joins, Some(alive)).map_err(Box::new)?;
-    let parts = Parts { secrets: state.secrets, postgres, redis, common: Arc::new(common), listeners, door };
+    let parts = Parts { secrets: state.secrets, database, cache, common: Arc::new(common), listeners, door };
     let mut caller = Caller::resume(state.caller);
-    let supervisor = Supervisor::new(settings, slice, state.data, parts, engines.into());
+    let supervisor = Supervisor::new(settings, slice, state.data, parts, engines);
     let world = supervisor.world();
     let (specs, addresses) = wiring::roles(&world, &supervisor.parts.listeners).map_err(Box::new)?;
     let names: Vec<&str> = specs.iter().map(|(spec, _)| spec.role).collect();

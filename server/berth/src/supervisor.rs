@@ -9,11 +9,11 @@ use tracing::{error, info, warn};
 use crate::child::Common;
 use crate::cli::Up;
 use crate::door::{Ask, Caller};
-use crate::engines::{Postgres, Redis};
+use crate::engines::{Cache, Database};
 use crate::keep::{Keeper, Unit};
 use crate::resume::{self, ResumeError};
 use crate::slice::Slice;
-use crate::up::{Signals, Told, UpError, stop};
+use crate::up::{self, Signals, Told, UpError, stop};
 use crate::wiring::{self, Listeners, Secrets, World};
 
 /// In this order a successor finds what it calls.
@@ -22,8 +22,8 @@ const ROLES: [&str; 6] = ["logs", "control", "runner", "web", "receiver", "balan
 /// What a start makes, beside the slice.
 pub struct Parts {
     pub secrets: Secrets,
-    pub postgres: Postgres,
-    pub redis: Redis,
+    pub database: Database,
+    pub cache: Cache,
     pub common: Arc<Common>,
     pub listeners: Listeners,
     pub door: UnixListener,
@@ -93,18 +93,28 @@ impl<'a> Supervisor<'a> {
                 let wanted = |role: &&str| asked.is_empty() || asked.iter().any(|one| one == role);
                 let wanted: Vec<&str> = ROLES.into_iter().filter(|role| wanted(role)).collect();
                 let common = self.parts.common.clone();
+                let outside = matches!(self.parts.database, Database::Outside(_))
+                    || matches!(self.parts.cache, Cache::Outside(_));
+                // Of engines that are not our own, who may come in may have been lost with a restart there.
+                if outside && let Err(cause) = up::migrate(&common, &self.world(), &self.parts.listeners).await {
+                    return caller.fail(&crate::chain(&cause)).await;
+                }
                 match self.replace(&mut caller, roles, &wanted, &common).await {
                     0 => caller.done().await,
                     failed => caller.fail(&format!("{failed} of {} were not started again", wanted.len())).await,
                 }
             }
             Ask::Upgrade { binary } => self.upgrade(caller, binary, roles).await,
+            Ask::Database => {
+                let outside = matches!(self.parts.database, Database::Outside(_));
+                caller.database(outside.then(|| self.parts.database.owner_url())).await;
+            }
         }
     }
 
     pub fn world(&self) -> World<'_> {
         let parts = &self.parts;
-        World::new(self.settings, &self.slice, &self.data, &parts.postgres, &parts.redis, &parts.secrets)
+        World::new(self.settings, &self.slice, &self.data, &parts.database, &parts.cache, &parts.secrets)
     }
 
     /// Puts successors in place of `wanted`, one by one: how many were not.

@@ -17,8 +17,9 @@ use tracing::{info, warn};
 
 use crate::child::{self, Alive, Common, Log};
 use crate::cli::Up;
-use crate::engines::{EngineError, Postgres, Redis};
+use crate::engines::{self, Cache, Database, EngineError};
 use crate::keep::{APPS_STOP_TIMEOUT, Keeper, Unit, Wish};
+use crate::outside::Given;
 use crate::slice::{Slice, SliceError, directory};
 use crate::supervisor::{Parts, Supervisor};
 use crate::wiring::{self, Listeners, World};
@@ -126,11 +127,11 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     let mut engines = Vec::new();
     let started = async {
         let secrets = wiring::Secrets::new();
-        let (postgres, redis) = start_engines(&slice, &data, &joins, &secrets, &mut engines).await?;
+        let (database, cache) = start_engines(&slice, &data, &joins, &secrets, &mut engines).await?;
         let common = common(settings, &data, &log, joins, None)?;
         let listeners = Listeners::open(settings, &slice)?;
         let door = door::open(&slice)?;
-        let world = World::new(settings, &slice, &data, &postgres, &redis, &secrets);
+        let world = World::new(settings, &slice, &data, &database, &cache, &secrets);
         let link = migrate(&common, &world, &listeners).await?;
         let (specs, addresses) = wiring::roles(&world, &listeners)?;
         publish(&data, &addresses)?;
@@ -140,7 +141,7 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
             roles.push(Keeper::new(Unit::Role(common.clone(), spec), None, vec![]));
         }
         say(&lines, &addresses, link.as_deref()).map_err(doing("print where it listens"))?;
-        Ok::<_, UpError>(Parts { secrets, postgres, redis, common, listeners, door })
+        Ok::<_, UpError>(Parts { secrets, database, cache, common, listeners, door })
     };
     let started = tokio::select! {
         started = started => started.map(Some),
@@ -304,14 +305,18 @@ async fn start_engines(
     joins: &[PathBuf],
     secrets: &wiring::Secrets,
     keepers: &mut Vec<Keeper>,
-) -> Result<(Postgres, Redis), UpError> {
-    let postgres = Postgres::prepare(slice, data, joins).await?;
-    let redis = Redis::prepare(slice, data, joins, &secrets.redis_users())?;
-    keepers.push(Keeper::new(Unit::Postgres(postgres.clone()), None, vec![]));
-    keepers.push(Keeper::new(Unit::Redis(redis.clone()), None, vec![]));
-    postgres.ready().await?;
-    redis.ready().await?;
-    Ok((postgres, redis))
+) -> Result<(Database, Cache), UpError> {
+    let given = Given::by_environment();
+    let (database, cache) = engines::set_up(&given, slice, data, joins, &secrets.redis_users()).await?;
+    let units = [database.unit(), cache.unit()].into_iter().flatten();
+    keepers.extend(units.map(|unit| Keeper::new(unit, None, vec![])));
+    if let Database::Own(postgres) = &database {
+        postgres.ready().await?;
+    }
+    if let Cache::Own(redis) = &cache {
+        redis.ready().await?;
+    }
+    Ok((database, cache))
 }
 
 /// Sockets of before. The runner's part stays: instances that are adopted live in it.

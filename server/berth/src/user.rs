@@ -54,9 +54,14 @@ pub(crate) fn as_owner(data: &Path) -> Result<commands::Config, Boxed> {
     let text =
         fs::read(data.join("addresses.json")).map_err(|_| "`berth up` is still starting: try again in a moment")?;
     let addresses: Addresses = serde_json::from_slice(&text)?;
+    let outside = crate::door::database(n).map_err(|cause| format!("the supervisor does not answer: {cause}"))?;
     let number = |user: User| addresses.uid_first + user as u32;
     let uid = number(User::Migrate);
     become_now(&Identity { uid, gid: uid, groups: vec![number(User::ToPostgres)] })?;
     let sockets = Slice::run_of(n).join("pg");
-    Ok(commands::Config { database_url: owner_url(&sockets), logs: None, urls: addresses.urls })
+    Ok(commands::Config {
+        database_url: outside.unwrap_or_else(|| owner_url(&sockets)),
+        logs: None,
+        urls: addresses.urls,
+    })
 }

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::child::{Identity, Spec};
 use crate::cli::{SignUp, Up};
 use crate::embedded;
-use crate::engines::{Postgres, Redis, RedisUser};
+use crate::engines::{Cache, Database, RedisUser};
+use crate::outside::{self, Given};
 use crate::role::Life;
 use crate::slice::{Slice, User, directory};
 use crate::up::{Addresses, UpError, tcp_listener, unix_listener};
@@ -82,7 +83,11 @@ impl Secrets {
 
     /// Who may come to Redis.
     pub fn redis_users(&self) -> [RedisUser; 3] {
-        let user = |at: usize, name, keys: &'static [&str]| RedisUser { name, password: self.redis[at].clone(), keys };
+        let user = |at: usize, name: &str, keys: &[&str]| RedisUser {
+            name: name.to_owned(),
+            password: self.redis[at].clone(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        };
         [
             user(0, "berth_web", &["session:*", "limit:*"]),
             user(1, "berth_receiver", &["limit:*"]),
@@ -97,8 +102,8 @@ pub struct World<'a> {
     settings: &'a Up,
     data: &'a Path,
     secrets: &'a Secrets,
-    postgres: &'a Postgres,
-    redis: &'a Redis,
+    database: &'a Database,
+    cache: &'a Cache,
 }
 
 impl<'a> World<'a> {
@@ -106,11 +111,11 @@ impl<'a> World<'a> {
         settings: &'a Up,
         slice: &'a Slice,
         data: &'a Path,
-        postgres: &'a Postgres,
-        redis: &'a Redis,
+        database: &'a Database,
+        cache: &'a Cache,
         secrets: &'a Secrets,
     ) -> Self {
-        Self { slice, settings, data, secrets, postgres, redis }
+        Self { slice, settings, data, secrets, database, cache }
     }
 
     /// A process of the platform: its own user, and the sockets that it may call.
@@ -132,6 +137,16 @@ impl<'a> World<'a> {
         Caller { role, uid: user.map_or(0, |user| self.slice.uid(user)), token: secrets.token.clone() }
     }
 
+    fn given(&self) -> Given {
+        Given {
+            database: matches!(self.database, Database::Outside(_)).then(|| self.database.owner_url()),
+            redis: match self.cache {
+                Cache::Outside(url) => Some(url.clone()),
+                Cache::Own(_) => None,
+            },
+        }
+    }
+
     fn objects(&self) -> PathBuf {
         self.data.join("objects")
     }
@@ -142,7 +157,7 @@ impl<'a> World<'a> {
 
     fn commands(&self, listeners: &Listeners, role: &str, secrets: &RoleSecrets) -> commands::Config {
         commands::Config {
-            database_url: self.postgres.url(role, &secrets.database),
+            database_url: self.database.url(role, &secrets.database),
             logs: Some((self.socket("logs.sock"), secrets.token.clone())),
             urls: listeners.urls(self.settings),
         }
@@ -238,6 +253,10 @@ impl Listeners {
 pub struct Migrate {
     roles: Vec<store::RolePassword>,
     commands: commands::Config,
+    /// Engines that are not Berth's own: who comes in is to be put in place there.
+    given: Given,
+    home: String,
+    redis_users: Vec<RedisUser>,
 }
 
 pub fn migrate(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
@@ -249,10 +268,13 @@ pub fn migrate(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError
             .map(|(role, s)| store::RolePassword { role: role.to_owned(), password: s.database.clone() })
             .into(),
         commands: commands::Config {
-            database_url: world.postgres.owner_url(),
+            database_url: world.database.owner_url(),
             logs: None,
             urls: listeners.urls(world.settings),
         },
+        given: world.given(),
+        home: outside::home(world.data).map_err(crate::up::doing("write down which installation this is"))?,
+        redis_users: secrets.redis_users().into(),
     };
     spec("migrate", world.user(User::Migrate, &[User::ToPostgres]), &config, vec![])
 }
@@ -311,8 +333,8 @@ fn objects(world: &World<'_>) -> Result<(), UpError> {
 
 fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     let user = world.user(User::Control, &[User::ToPostgres, User::ToRedis, User::ToLogs]);
-    let database_url = world.postgres.url("berth_control", &world.secrets.control.database);
-    let redis_url = world.redis.url(&world.secrets.redis_users()[2]);
+    let database_url = world.database.url("berth_control", &world.secrets.control.database);
+    let redis_url = world.cache.url(&world.secrets.redis_users()[2]);
     let config = Control {
         coordinator: coordinator::Config {
             database_url: database_url.clone(),
@@ -391,7 +413,7 @@ fn web(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
     };
     let config = web::Config {
         commands: world.commands(listeners, "berth_web", &world.secrets.web),
-        redis_url: world.redis.url(&world.secrets.redis_users()[0]),
+        redis_url: world.cache.url(&world.secrets.redis_users()[0]),
         hosts: vec![world.settings.site_host.clone()],
         peers: vec![world.slice.uid(User::Balancer), 0],
         sign_up,
@@ -608,7 +630,16 @@ fn assets() -> Vec<web::Asset> {
 
 /// Prints the link by which the operator signs in for the first time.
 async fn migrate_now(config: Migrate) -> Result<(), Boxed> {
-    store::migrate(&config.commands.database_url, &config.roles).await?;
+    match &config.given.database {
+        Some(url) => store::outside::migrate(url, &config.roles, &config.home)
+            .await
+            .map_err(|cause| format!("the database of DATABASE_URL: {cause}"))?,
+        None => store::migrate(&config.commands.database_url, &config.roles).await?,
+    }
+    if let Some(url) = &config.given.redis {
+        let prepared = outside::prepare(url, &config.redis_users, &config.home).await;
+        prepared.map_err(|cause| format!("the Redis of REDIS_URL: {cause}"))?;
+    }
     let commands = Commands::connect(config.commands).await?;
     match commands.user_create(&FIRST_OPERATOR.parse()?, "Operator", true).await {
         Ok(link) => println!("{link}"),

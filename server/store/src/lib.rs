@@ -10,6 +10,7 @@
 mod error;
 mod migrate;
 mod open;
+pub mod outside;
 
 pub mod app;
 pub mod customer;
@@ -29,5 +30,6 @@ pub mod user;
 pub use self::error::{Constraint, StoreError};
 pub use self::migrate::{RolePassword, migrate};
 pub use self::open::{Db, Listener, Tx};
+pub use self::outside::OutsideError;
 
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -7,12 +7,15 @@ mod host;
 mod place;
 mod programs;
 
+pub use self::programs::PATH;
+
 use std::error::Error;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::cli::Up;
+use crate::outside::{self, Given};
 use crate::slice::Slice;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -86,6 +89,9 @@ impl<'a> About<'a> {
 
 /// Every question, as root; none of them changes anything.
 pub fn examine(about: &About<'_>) -> Vec<Check> {
+    let given = Given::by_environment();
+    // Both at once, by one child.
+    let found = outside::look_at(&given, &about.data);
     vec![
         host::cgroups(),
         programs::runtime(),
@@ -99,8 +105,14 @@ pub fn examine(about: &About<'_>) -> Vec<Check> {
         programs::packers(),
         programs::git(),
         programs::hg(),
-        programs::postgres(&about.data),
-        programs::redis(),
+        match &given.database {
+            Some(_) => programs::given("PostgreSQL", "DATABASE_URL", &found, |found| found.database.as_ref()),
+            None => programs::postgres(&about.data),
+        },
+        match &given.redis {
+            Some(_) => programs::given("Redis", "REDIS_URL", &found, |found| found.redis.as_ref()),
+            None => programs::redis(),
+        },
         place::data(about),
         place::disk(about),
         place::port(about, "port for HTTP", "--http", about.settings.http),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Check;
 use crate::engines;
+use crate::outside::Found;
 
 /// As roles and engines have it.
 pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -120,6 +121,22 @@ pub fn postgres(data: &Path) -> Check {
             Err(cause) => Check::fail(name, cause, fix),
         },
         Err(cause) => Check::fail(name, cause.to_string(), fix),
+    }
+}
+
+/// An engine that is not Berth's own, as a child found it.
+pub fn given(
+    name: &'static str,
+    variable: &str,
+    found: &std::io::Result<Found>,
+    which: impl Fn(&Found) -> Option<&Result<String, String>>,
+) -> Check {
+    let fix = format!("put it right, or unset {variable}: then Berth brings its own");
+    match found.as_ref().map(which) {
+        Ok(Some(Ok(said))) => Check::ok(name, said.clone()),
+        Ok(Some(Err(why))) => Check::fail(name, format!("{variable}: {why}"), fix),
+        Ok(None) => Check::fail(name, format!("{variable}: it was not looked at"), fix),
+        Err(cause) => Check::fail(name, format!("{variable}: it could not be looked at: {cause}"), fix),
     }
 }
 
