@@ -29,7 +29,9 @@ pub struct Naming<H> {
 
 impl<H: Ord> Naming<H> {
     fn new(named: Vec<store::disk::Named<H>>, truth: Option<store::disk::Truth>) -> Self {
-        let kept = |kept| if kept { Named::Kept } else { Named::Forgotten };
+        // Without a truth to go by, nothing is.
+        let none = truth.is_none();
+        let kept = |kept| if kept || none { Named::Kept } else { Named::Forgotten };
         Self {
             named: named.into_iter().map(|n| (n.hash, kept(n.kept))).collect(),
             truth_age: truth.map_or(Duration::ZERO, |truth| truth.now.since(truth.since)),

@@ -21,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// All objects are listed this often, and at once when something was forgotten or the disk is tight.
 const LIST_EVERY: Duration = Duration::from_secs(600);
 const LIST_EVERY_TIGHT: Duration = Duration::from_secs(60);
+/// Runners and balancers speak every five seconds.
+const SETTLE: Duration = Duration::from_secs(15);
 const MEASURE_EVERY: Duration = Duration::from_secs(20);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -38,7 +40,7 @@ enum CollectError {
 pub async fn run(shared: &Shared, stop: &CancellationToken) {
     let (mut list_at, mut measure_at) = (Duration::ZERO, Duration::ZERO);
     let logs = Client::new(&shared.config.logs.0, shared.config.logs.1.clone());
-    let mut epoch_checked = 0;
+    let (mut epoch_checked, mut began) = (0, (0, Duration::ZERO));
     let mut failing = false;
     loop {
         tokio::select! {
@@ -46,6 +48,14 @@ pub async fn run(shared: &Shared, stop: &CancellationToken) {
             () = stop.cancelled() => return,
         }
         let Some(epoch) = shared.deciding() else { continue };
+        let now = clock::boottime();
+        if began.0 != epoch {
+            began = (epoch, now);
+        }
+        // What runs has the time to say that it is ahead of the database.
+        if now.saturating_sub(began.1) < SETTLE {
+            continue;
+        }
         let mut done = look(shared, epoch, &mut epoch_checked, &mut list_at).await;
         let now = clock::boottime();
         if done.is_ok() && now >= measure_at {

@@ -14,12 +14,14 @@ pub struct Truth {
     pub now: Time,
 }
 
-/// `None`: nobody has noted it yet, so it is new.
+/// `None`: nothing may be deleted by what it says. It is new, or came back older, or nobody has held it against what
+/// runs for a minute.
 pub async fn truth(db: impl PgExecutor<'_>) -> Result<Option<Truth>> {
     Ok(query_as!(
         Truth,
         r#"select t.incarnation, case when i.older_since is null then t.since else now() end as "since!", now() as "now!"
-           from truth t join installation i on i.incarnation = t.incarnation"#
+           from truth t join installation i on i.incarnation = t.incarnation
+           where i.older_since is null and t.checked > now() - interval '60 s'"#
     )
     .fetch_optional(db)
     .await?)
@@ -253,11 +255,15 @@ pub mod all {
         Ok(())
     }
 
-    /// Notes that this incarnation is the truth from now on, if nobody has.
+    /// By the leader, who has held it against what runs: this incarnation is the truth, and has been since it was
+    /// first noted.
     pub async fn note_truth(db: impl PgExecutor<'_>) -> Result<()> {
-        query!("insert into truth (incarnation) select incarnation from installation on conflict do nothing")
-            .execute(db)
-            .await?;
+        query!(
+            "insert into truth (incarnation, checked) select incarnation, now() from installation where older_since is null
+             on conflict (incarnation) do update set checked = now()"
+        )
+        .execute(db)
+        .await?;
         Ok(())
     }
 
