@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::wire::Seen;
-use domain::{Time, UserId};
+use domain::Time;
 use sqlx::{PgExecutor, query, query_scalar};
 
 use crate::{Result, StoreError, Tx};
@@ -79,21 +79,6 @@ pub async fn accept(tx: &mut Tx) -> Result<Option<i64>> {
            from pg_class c where c.relkind = 'S' and c.relnamespace = 'public'::regnamespace"#
     )
     .fetch_all(&mut ***tx)
-    .await?;
-    // The dashboard says who saw what when; `berth restore accept` is root's.
-    crate::event::record(
-        tx,
-        crate::event::NewEvent {
-            user: None::<UserId>,
-            customer: None,
-            door: "shell",
-            origin: None,
-            verb: "restore accept",
-            subject: "",
-            before: None,
-            after: Some(serde_json::json!({ "incarnation": incarnation })),
-        },
-    )
     .await?;
     Ok(Some(incarnation))
 }
