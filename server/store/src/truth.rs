@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::wire::Seen;
 use domain::Time;
+use domain::wire::Seen;
 use sqlx::{PgExecutor, query, query_scalar};
 
 use crate::{Result, StoreError, Tx};
