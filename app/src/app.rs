@@ -36,6 +36,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
         let name = app.name.to_string();
         let (scale, disk) = (verbs::scale(&app), on_disk(&app));
         let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
+        let config = format!("/apps/{}/config", app.name);
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
         let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
@@ -91,6 +92,8 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                             </dd>
                         </dl>
                         <p>
+                            <a href=config>"Config vars"</a>
+                            " · "
                             <a href=activity>"Who changed what"</a>
                             " · "
                             <a href=delete>"Delete this app"</a>

@@ -48,8 +48,9 @@ pub fn cause(row: &DeployRow) -> Option<String> {
     match row.cause {
         Cause::Push => None,
         Cause::Restart => Some(format!("Restart of {of}")),
-        Cause::Rollback => Some(format!("Roll back to {of}")),
+        Cause::Rollback => Some(format!("Roll back to {of}, image and config")),
         Cause::Again => Some(format!("{of} once more")),
+        Cause::Config => Some("Config vars changed".to_owned()),
     }
 }
 

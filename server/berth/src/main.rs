@@ -14,6 +14,7 @@ mod door;
 mod embedded;
 mod engines;
 mod keep;
+mod keys;
 mod outside;
 mod process;
 mod restore;

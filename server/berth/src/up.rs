@@ -23,7 +23,7 @@ use crate::outside::Given;
 use crate::slice::{Slice, SliceError, directory};
 use crate::supervisor::{Parts, Supervisor};
 use crate::wiring::{self, Listeners, World};
-use crate::{doctor, door, embedded, resume, role, slice};
+use crate::{doctor, door, embedded, keys, resume, role, slice};
 
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -126,7 +126,7 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
 
     let mut engines = Vec::new();
     let started = async {
-        let secrets = wiring::Secrets::new();
+        let secrets = wiring::Secrets::new(keys::seal_key(&data)?);
         let (database, cache) = start_engines(&slice, &data, &joins, &secrets, &mut engines).await?;
         let common = common(settings, &data, &log, joins, None)?;
         let listeners = Listeners::open(settings, &slice)?;

@@ -63,5 +63,6 @@ pub(crate) fn as_owner(data: &Path) -> Result<commands::Config, Boxed> {
         database_url: outside.unwrap_or_else(|| owner_url(&sockets)),
         logs: None,
         urls: addresses.urls,
+        seal: None,
     })
 }

@@ -59,6 +59,8 @@ pub struct Secrets {
     runner: RoleSecrets,
     /// Of web, receiver, control.
     redis: [Secret<String>; 3],
+    /// Opens config vars; kept from start to start.
+    seal: seal::PrivateKey,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -68,7 +70,7 @@ struct RoleSecrets {
 }
 
 impl Secrets {
-    pub fn new() -> Self {
+    pub fn new(seal: seal::PrivateKey) -> Self {
         let role = || RoleSecrets { token: secret(), database: secret() };
         Self {
             web: role(),
@@ -78,6 +80,7 @@ impl Secrets {
             balancer: role(),
             runner: role(),
             redis: [(); 3].map(|()| secret()),
+            seal,
         }
     }
 
@@ -160,6 +163,8 @@ impl<'a> World<'a> {
             database_url: self.database.url(role, &secrets.database),
             logs: Some((self.socket("logs.sock"), secrets.token.clone())),
             urls: listeners.urls(self.settings),
+            // Receiver changes none.
+            seal: (role == "berth_web").then(|| self.secrets.seal.public()),
         }
     }
 
@@ -271,6 +276,7 @@ pub fn migrate(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError
             database_url: world.database.owner_url(),
             logs: None,
             urls: listeners.urls(world.settings),
+            seal: None,
         },
         given: world.given(),
         home: outside::home(world.data).map_err(crate::up::doing("write down which installation this is"))?,
@@ -346,6 +352,7 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
             logs: (world.socket("logs.sock"), world.secrets.control.token.clone()),
             callers: [Role::Runner, Role::Balancer].map(|role| world.caller(role)).into(),
             releases_kept: usize::from(world.settings.keep_releases),
+            seal_key: world.secrets.seal.clone(),
             disk_reserve_bytes: world.settings.disk_reserve(),
         },
         stats: stats::Config { database_url: database_url.clone(), redis_url },

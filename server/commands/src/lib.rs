@@ -6,6 +6,7 @@
 //! there are the same error.
 
 mod apps;
+mod config;
 mod deploys;
 mod disk;
 mod error;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 use self::password::Passwords;
 
+pub use self::config::{ConfigView, Shown, VarSet, VarView, parse_env};
 pub use self::deploys::{BranchMove, NewPush, PushTarget, Repository};
 pub use self::disk::{DiskView, Naming, Untidy, kind_name, size};
 pub use self::error::{CommandError, Kind};
@@ -103,6 +105,9 @@ pub struct Config {
     /// Of the asking role, at the logs process; absent in `berth user`.
     pub logs: Option<(std::path::PathBuf, Secret<String>)>,
     pub urls: Urls,
+    /// Seals secret config vars, where any are set.
+    #[serde(default)]
+    pub seal: Option<seal::PublicKey>,
 }
 
 const CONNECTIONS_MAX: u32 = 8;
@@ -116,6 +121,7 @@ pub struct Commands {
     db: Db,
     logs: Option<link::Client>,
     urls: Arc<Urls>,
+    seal: Option<seal::PublicKey>,
     passwords: Passwords,
     rules: Rules,
     changes: watch::Receiver<u64>,
@@ -144,6 +150,7 @@ impl Commands {
             db,
             logs: config.logs.map(|(socket, token)| link::Client::new(socket, token)),
             urls: Arc::new(config.urls),
+            seal: config.seal,
             passwords: Passwords::new(),
             rules: Rules::default(),
             changes,

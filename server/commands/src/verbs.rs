@@ -31,6 +31,11 @@ impl Commands {
                 return Ok(());
             }
             store::app::set_state(&mut tx, app.id, to).await?;
+            // Config vars may have been changed while it was stopped.
+            let serving = store::config::serving(&mut **tx, app.id).await?;
+            if to == AppState::Running && serving.is_some_and(|version| version != app.config_version) {
+                self.roll_out(&mut tx, actor, &App { state: to, ..app.clone() }).await?;
+            }
             let (before, after) = (serde_json::json!(app.state), serde_json::json!(to));
             self.record(&mut tx, actor, verb, name.as_str(), Some(before), Some(after)).await?;
             Ok(tx.commit().await?)
@@ -62,7 +67,7 @@ impl Commands {
         .await
     }
 
-    /// What deploy `number` switched on serves again, as a new deploy: its number.
+    /// What deploy `number` switched on serves again, image and config, as a new deploy: its number.
     pub async fn deploy_roll_back(&self, actor: &Actor, name: &AppName, number: i64) -> Result<i64, CommandError> {
         timely(async {
             let mut tx = self.db.begin().await?;
@@ -79,6 +84,7 @@ impl Commands {
                     "Restart the app for new instances of it.",
                 ));
             }
+            store::config::restore(&mut tx, app.id, number).await?;
             let number = self.again(&mut tx, actor, &app, number, Cause::Rollback).await?;
             tx.commit().await?;
             Ok(number)
@@ -96,6 +102,15 @@ impl Commands {
             if !matches!(deploy.state, DeployState::Failed | DeployState::Canceled) {
                 let message = format!("v{number} did not fail.");
                 return Err(CommandError::not_now(message, "Only what failed or was canceled is deployed again."));
+            }
+            if deploy.cause == Cause::Config {
+                // Not what served when it was asked for: what serves now.
+                let number = self.roll_out(&mut tx, actor, &app).await?;
+                let number = number.ok_or_else(|| CommandError::not_now("Nothing serves.", "Push your code first."))?;
+                let after = serde_json::json!({ "deploy": number });
+                self.record(&mut tx, actor, "deploy again", name.as_str(), None, Some(after)).await?;
+                tx.commit().await?;
+                return Ok(number);
             }
             must_be_kept(&deploy)?;
             let number = self.again(&mut tx, actor, &app, number, Cause::Again).await?;
@@ -206,7 +221,7 @@ impl Commands {
         let verb = match cause {
             Cause::Restart => "app restart",
             Cause::Rollback => "deploy roll back",
-            Cause::Again | Cause::Push => "deploy again",
+            Cause::Again | Cause::Push | Cause::Config => "deploy again",
         };
         let before = serde_json::json!({ "release": app.release_number });
         let after = serde_json::json!({ "deploy": number, "of": origin });
@@ -215,7 +230,7 @@ impl Commands {
     }
 }
 
-async fn locked(tx: &mut Tx, actor: &Actor, name: &AppName) -> Result<App, CommandError> {
+pub(crate) async fn locked(tx: &mut Tx, actor: &Actor, name: &AppName) -> Result<App, CommandError> {
     let app = store::app::lock(tx, actor.customer, name).await?;
     app.ok_or_else(|| CommandError::NoApp { name: name.clone() })
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use commands::{Actor, AppHealth, CommandError, Commands, Config, Door, Kind, LogWhat, NewPush, SignUp, Urls};
 use domain::{AppName, DeployState, Email, KeyId, Secret, UserId};
 
+#[path = "config/mod.rs"]
+mod config;
 #[path = "people/mod.rs"]
 mod people;
 
@@ -20,17 +22,21 @@ struct Doors {
     shell: Commands,
 }
 
+fn doors_urls() -> Urls {
+    Urls {
+        site: "http://localhost:8080".into(),
+        apps_domain: "localhost".into(),
+        apps_scheme: "http".into(),
+        apps_port: Some(8080),
+        ssh: "berth@localhost:2222".into(),
+    }
+}
+
 async fn doors() -> Doors {
     let postgres = harness::postgres().await.unwrap();
     let open = |url: String| async move {
-        let urls = Urls {
-            site: "http://localhost:8080".into(),
-            apps_domain: "localhost".into(),
-            apps_scheme: "http".into(),
-            apps_port: Some(8080),
-            ssh: "berth@localhost:2222".into(),
-        };
-        Commands::connect(Config { database_url: Secret::new(url), logs: None, urls }).await.unwrap()
+        let urls = doors_urls();
+        Commands::connect(Config { database_url: Secret::new(url), logs: None, urls, seal: None }).await.unwrap()
     };
     Doors {
         web: open(postgres.url_as("berth_web")).await,
@@ -345,7 +351,7 @@ async fn when_postgresql_is_away_it_is_said_so() {
         ssh: String::new(),
     };
     let database_url = Secret::new("postgres://nobody@localhost/none?host=/nowhere".to_owned());
-    let commands = Commands::connect(Config { database_url, logs: None, urls }).await.unwrap();
+    let commands = Commands::connect(Config { database_url, logs: None, urls, seal: None }).await.unwrap();
     let error = refused(commands.sign_in("a@b.example", &password(GOOD)).await, Kind::Away);
     assert_eq!(error.message(), "The database does not answer just now.");
     assert!(!format!("{error:?}").contains(GOOD));
@@ -393,7 +399,7 @@ async fn a_postgresql_that_hangs_is_one_that_is_away() {
         apps_port: None,
         ssh: String::new(),
     };
-    let config = Config { database_url: Secret::new(url), logs: None, urls };
+    let config = Config { database_url: Secret::new(url), logs: None, urls, seal: None };
     let commands = Commands::connect(config).await.unwrap();
     refused(commands.user(UserId(1)).await, Kind::NotFound);
     hang.send(true).unwrap();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use domain::{Cause, DeployState, Outcome, ReleaseNumber, Step, Wanted};
 use plan::{Act, Action, Fleet};
-use store::{Db, StoreError, Tx, deploy, instance, leader};
+use store::{Db, StoreError, Tx, config, deploy, instance, leader};
 
 use crate::report;
 
@@ -75,6 +75,10 @@ async fn one(
         }
         Act::Begin { deploy } => {
             let Some(known) = fleet.deploys.iter().find(|d| d.id == *deploy) else { return Ok(false) };
+            config::all::hold(tx, *deploy).await?;
+            if known.cause == Cause::Config {
+                config::all::take_serving(tx, *deploy).await?;
+            }
             let Some((image, manifest)) = deploy::all::image(tx, *deploy).await? else { return Ok(false) };
             if !deploy::all::enter(tx, *deploy, DeployState::Queued, DeployState::Starting).await? {
                 return Ok(false);

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::config::Configs;
 use crate::publish::{Published, Publisher};
 use crate::truth::Truth;
 use crate::{Shared, apply, clock, snapshot};
@@ -79,6 +80,7 @@ async fn lead(shared: &Shared, mut lease: Lease, stop: &CancellationToken) {
     shared.known().begin(clock::boottime());
     *shared.truth() = Truth::default();
     let mut publisher = Publisher::new(lease.epoch);
+    let mut configs = Configs::default();
     let mut server = None;
     let mut failing = false;
     while !stop.is_cancelled() && !lease.left().is_zero() {
@@ -96,7 +98,7 @@ async fn lead(shared: &Shared, mut lease: Lease, stop: &CancellationToken) {
                 Ok(Err(_)) | Err(_) => lease.renew_at = asked + RENEW_EVERY / 4,
             }
         }
-        let looked = timeout(lease.left(), look(shared, &lease, &mut publisher, &mut server)).await;
+        let looked = timeout(lease.left(), look(shared, &lease, &mut publisher, &mut configs, &mut server)).await;
         let pause = match looked {
             Ok(Ok(0)) => LOOK_EVERY,
             // What was done changes what there is to do.
@@ -128,6 +130,7 @@ async fn look(
     shared: &Shared,
     lease: &Lease,
     publisher: &mut Publisher,
+    configs: &mut Configs,
     server: &mut Option<ServerId>,
 ) -> Result<usize, StoreError> {
     let config = &shared.config;
@@ -140,9 +143,10 @@ async fn look(
         return Ok(0);
     }
     let rows = snapshot::read(&shared.db).await?;
+    configs.look(&shared.db, &config.seal_key, &rows.configs()).await?;
     let mut snapshot = {
         let known = shared.known();
-        snapshot::fleet(rows, &known, clock::boottime(), config.subnet, config.apps_uid_base)
+        snapshot::fleet(rows, &known, configs, clock::boottime(), config.subnet, config.apps_uid_base)
     };
     let (fleet, incarnation) = (&mut snapshot.fleet, snapshot.incarnation);
     if let Some((seen, instances)) = publisher.routes(incarnation, plan::route(fleet)) {

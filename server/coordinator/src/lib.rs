@@ -12,6 +12,7 @@ mod api;
 mod apply;
 mod clock;
 mod collect;
+mod config;
 mod forget;
 mod known;
 mod lead;
@@ -55,6 +56,8 @@ pub struct Config {
     pub callers: Vec<link::Caller>,
     /// Of each app, besides the one that serves.
     pub releases_kept: usize,
+    /// Opens config vars.
+    pub seal_key: seal::PrivateKey,
     /// What stays free on the object store's disk; `None`: by its size.
     pub disk_reserve_bytes: Option<u64>,
 }

@@ -1,14 +1,15 @@
 //! One moment of the truth, as `plan` wants it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use domain::{Reason, Time};
+use domain::{AppId, CustomerId, Reason, Time};
 use ipnet::Ipv4Net;
 use plan::{App, Deploy, Failure, Fleet, Instance, OpenStep, Release, Server, Size, Slot, Subnet, Tip};
 use store::{Db, StoreError, deploy, instance};
 
+use crate::config::Configs;
 use crate::known::Known;
 
 pub struct Snapshot {
@@ -53,11 +54,29 @@ pub async fn read(db: &Db) -> Result<Rows, StoreError> {
     Ok(rows)
 }
 
+impl Rows {
+    /// The configs of the releases that may run, and whose they are.
+    pub fn configs(&self) -> HashMap<(AppId, i64), CustomerId> {
+        let owners: HashMap<_, _> = self.apps.iter().map(|app| (app.id, app.customer_id)).collect();
+        let of = |r: &deploy::all::Release| {
+            Some(((r.app_id, r.config_version), *owners.get(&r.app_id).filter(|_| r.config_version > 0)?))
+        };
+        self.releases.iter().filter_map(of).collect()
+    }
+}
+
 /// The fleet, with what was heard of servers and balancers by `clock`.
-pub fn fleet(rows: Rows, known: &Known, clock: Duration, subnet: Ipv4Net, uids_base: u32) -> Snapshot {
+pub fn fleet(
+    rows: Rows,
+    known: &Known,
+    configs: &Configs,
+    clock: Duration,
+    subnet: Ipv4Net,
+    uids_base: u32,
+) -> Snapshot {
     let counts: BTreeMap<_, _> = rows.apps.iter().map(|app| (app.id, app.counts.0.clone())).collect();
     let release = |row: deploy::all::Release| {
-        let ((app, number), mut made) = release(row);
+        let ((app, number), mut made) = release(row, configs);
         plan::scaled(&mut made.formation, counts.get(&app).unwrap_or(&BTreeMap::new()));
         ((app, number), made)
     };
@@ -107,10 +126,11 @@ fn apps(rows: Vec<store::app::all::App>, hostnames: Vec<store::app::all::Host>) 
         .collect()
 }
 
-fn release(row: deploy::all::Release) -> ((domain::AppId, domain::ReleaseNumber), Release) {
+fn release(row: deploy::all::Release, configs: &Configs) -> ((domain::AppId, domain::ReleaseNumber), Release) {
     let size = |s: deploy::all::Size| Size { count: s.count, memory_bytes: s.memory_bytes, cpu_millis: s.cpu_millis };
     let formation = row.formation.0.into_iter().map(|(process, s)| (process, size(s))).collect();
-    ((row.app_id, row.number), Release { image: row.image, formation, manifest: row.manifest.0 })
+    let config = configs.get(row.app_id, row.config_version);
+    ((row.app_id, row.number), Release { image: row.image, formation, manifest: row.manifest.0, config })
 }
 
 fn deploys(rows: Vec<deploy::all::Open>, steps: &[deploy::all::OpenStep]) -> Vec<Deploy> {

@@ -111,6 +111,8 @@ words! {
         Rollback => "rollback",
         /// What failed or was canceled is tried once more.
         Again => "again",
+        /// Config vars were changed.
+        Config => "config",
     }
 }
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppId, AppName, CommitId, DeployId, Hostname, ImageHash, InstanceId, InstanceState, Life, Meter, ProcessName,
-    Reading, Reason, ReleaseNumber, ServerId, SourceHash, Time, Wanted,
+    Reading, Reason, ReleaseNumber, Secret, ServerId, SourceHash, Time, Wanted,
 };
 
 /// Given by the leader, never by a database sequence; compared as (epoch, counter).
@@ -86,6 +86,12 @@ pub struct InstanceSpec {
     pub command: String,
     /// Without PORT, which the runner adds for `web`.
     pub env: BTreeMap<String, String>,
+    /// Config vars; they win over `env`.
+    #[serde(default)]
+    pub config: BTreeMap<String, Secret<String>>,
+    /// Why it must not be started: its config cannot be read. What runs already goes on.
+    #[serde(default)]
+    pub locked: Option<Reason>,
     pub uids: Uids,
     pub address: Ipv4Addr,
     /// What `$PORT` says to a `web`; others get none and are healthy when they run.
@@ -444,7 +450,7 @@ pub struct LogLine {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GitCall {
     /// The receiver's; its UID is known from the connection.
-    pub token: crate::Secret<String>,
+    pub token: Secret<String>,
     pub ask: GitAsk,
 }
 

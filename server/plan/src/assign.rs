@@ -54,6 +54,8 @@ fn instance(fleet: &Fleet, instance: &Instance) -> Option<InstanceSpec> {
         image: release.image.clone(),
         command: release.manifest.processes.get(&slot.process)?.clone(),
         env,
+        config: release.config.as_ref().map(|vars| (**vars).clone()).unwrap_or_default(),
+        locked: release.config.as_ref().err().cloned(),
         uids: Uids::of(fleet.uids_base, app.id)?,
         address: instance.address,
         port: slot.process.is_web().then_some(WEB_PORT),

@@ -210,6 +210,10 @@ impl Plan<'_> {
             return self.fail(deploy, Reason::new("the app was stopped meanwhile"));
         }
         let release = deploy.release();
+        let made = fleet.releases.get(&(app.id, release));
+        if let Some(reason) = made.and_then(|made| made.config.as_ref().err()) {
+            return self.fail(deploy, reason.clone());
+        }
         let mine = |s: &crate::Slot| s.app == app.id && s.release == release;
         if let Some(failure) = fleet.failures.iter().find(|f| mine(&f.slot)) {
             let name = &failure.slot.process;
@@ -222,7 +226,7 @@ impl Plan<'_> {
             let hint = full(fleet).map_or("stop something, or ask the operator", |_| crate::SPACE_HINT);
             return self.fail(deploy, Reason::new(refused.reason.clone()).hint(hint));
         }
-        let Some(made) = fleet.releases.get(&(app.id, release)) else { return };
+        let Some(made) = made else { return };
         let wanted: usize = made.formation.values().map(|size| usize::from(size.count)).sum();
         let is = |state: InstanceState| move |i: &&Instance| mine(&i.slot) && i.state == state;
         let healthy = fleet.living().filter(is(InstanceState::Healthy)).count();

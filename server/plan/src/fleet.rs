@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::wire::{Manifest, Space};
 use domain::{
     AppId, AppName, AppState, Cause, CommitId, CustomerId, DeployId, DeployState, Hostname, ImageHash, InstanceId,
-    InstanceState, ProcessName, Reason, ReleaseNumber, ServerId, SourceHash, Step, Time, Wanted,
+    InstanceState, ProcessName, Reason, ReleaseNumber, Secret, ServerId, SourceHash, Step, Time, Wanted,
 };
 
 use crate::Subnet;
@@ -74,6 +75,8 @@ pub struct Release {
     pub image: ImageHash,
     pub formation: BTreeMap<ProcessName, Size>,
     pub manifest: Manifest,
+    /// Its config vars; `Err`: why they cannot be read, and then nothing of it is started.
+    pub config: Result<Arc<BTreeMap<String, Secret<String>>>, Reason>,
 }
 
 /// How many of a process type, and how big.

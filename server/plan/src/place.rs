@@ -152,6 +152,11 @@ impl Plan<'_> {
             self.refused.push(Refused { slot: slot.clone(), reason: "the range of users is used up".to_owned() });
             return;
         }
+        let made = fleet.releases.get(&(slot.app, slot.release));
+        if let Some(reason) = made.and_then(|made| made.config.as_ref().err()) {
+            self.refused.push(Refused { slot: slot.clone(), reason: reason.message.clone() });
+            return;
+        }
         // What serves has its image here, and takes no room to start again.
         let serving = fleet.app(slot.app).is_some_and(|a| a.serving == Some(slot.release));
         let chosen = self.choose(slot, memory_bytes, has_room);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::wire::{Manifest, RouteState, Space};
@@ -92,7 +93,9 @@ impl World {
         let size = Size { count: web, memory_bytes: 512 * MIB, cpu_millis: 1000 };
         let image = format!("{:064x}", number.0).parse().unwrap();
         let formation = BTreeMap::from([(process("web"), size)]);
-        self.fleet.releases.insert((app, number), Release { image, formation, manifest: manifest() });
+        self.fleet
+            .releases
+            .insert((app, number), Release { image, formation, manifest: manifest(), config: Ok(Arc::default()) });
     }
 
     fn serving(mut self, app: i64, number: i64) -> Self {

@@ -65,6 +65,8 @@ enum StartError {
     Image(#[from] ImageError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    #[error("{reason}")]
+    Locked { reason: Reason },
     #[error("could not prepare {doing}")]
     Prepare {
         doing: &'static str,
@@ -319,6 +321,9 @@ impl Instance {
     async fn start(&mut self) -> Result<Sandbox, StartError> {
         let server = Arc::clone(&self.server);
         let spec = self.kept.spec.clone();
+        if let Some(reason) = spec.locked {
+            return Err(StartError::Locked { reason });
+        }
         let prepare = |doing| move |cause| StartError::Prepare { doing, cause };
         // What an earlier start left: a half-made one, or that of a runner that was killed.
         server.slice.clear(&self.unit, Some(spec.address)).await?;
@@ -346,6 +351,7 @@ impl Instance {
             binds.push(Bind::read_only(&server.tools, "/opt/berth"));
         }
         let mut env = spec.env.clone();
+        env.extend(spec.config.iter().map(|(name, value)| (name.clone(), value.expose().clone())));
         for (name, value) in [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/app"), ("LANG", "C.UTF-8")] {
             env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
@@ -510,6 +516,9 @@ impl Instance {
 
     /// The whole chain for the operator, its head for the customer.
     fn cannot_start(&self, error: &StartError) -> Reason {
+        if let StartError::Locked { reason } = error {
+            return reason.clone();
+        }
         let mut chain = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(e) = cause {

@@ -206,6 +206,8 @@ impl World {
 
     fn spec(&self, id: i64, image: &ImageHash, command: &str) -> InstanceSpec {
         InstanceSpec {
+            config: BTreeMap::new(),
+            locked: None,
             id: InstanceId(id),
             app: AppId(7),
             app_name: "shop".parse().unwrap(),

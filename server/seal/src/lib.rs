@@ -114,12 +114,8 @@ impl PublicKey {
     }
 
     pub fn seal(&self, value: &Secret<String>, bound: Bound<'_>) -> Result<Vec<u8>, SealError> {
-        let content = Content {
-            customer: bound.customer,
-            app: bound.app,
-            name: bound.name.to_owned(),
-            value: value.clone(),
-        };
+        let content =
+            Content { customer: bound.customer, app: bound.app, name: bound.name.to_owned(), value: value.clone() };
         let content = serde_json::to_vec(&content).map_err(|_| SealError::Seal)?;
         let mut sealed = vec![VERSION];
         sealed.extend(self.id());

@@ -16,6 +16,8 @@ pub struct App {
     pub state: AppState,
     pub deploy_branch: String,
     pub release_number: Option<ReleaseNumber>,
+    /// What the next release runs with.
+    pub config_version: i64,
     pub created: Time,
 }
 
@@ -23,7 +25,7 @@ pub struct App {
 pub async fn list(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec<App>> {
     Ok(query_as!(
         App,
-        "select id, name, state, deploy_branch, release_number, created from app
+        "select id, name, state, deploy_branch, release_number, config_version, created from app
          where customer_id = $1 and state <> 'deleted' order by name",
         customer.0
     )
@@ -35,7 +37,7 @@ pub async fn list(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec<A
 pub async fn get(db: impl PgExecutor<'_>, customer: CustomerId, name: &AppName) -> Result<Option<App>> {
     Ok(query_as!(
         App,
-        "select id, name, state, deploy_branch, release_number, created from app
+        "select id, name, state, deploy_branch, release_number, config_version, created from app
          where customer_id = $1 and name = $2 and state <> 'deleted'",
         customer.0,
         name.as_str()
@@ -80,7 +82,7 @@ pub async fn is_kept(tx: &mut Tx, customer: CustomerId, name: &AppName) -> Resul
 pub async fn lock(tx: &mut Tx, customer: CustomerId, name: &AppName) -> Result<Option<App>> {
     Ok(query_as!(
         App,
-        "select id, name, state, deploy_branch, release_number, created from app
+        "select id, name, state, deploy_branch, release_number, config_version, created from app
          where customer_id = $1 and name = $2 and state <> 'deleted' for update",
         customer.0,
         name.as_str()

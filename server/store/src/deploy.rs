@@ -549,6 +549,7 @@ pub mod all {
         pub image: ImageHash,
         pub formation: Json<Formation>,
         pub manifest: Json<Manifest>,
+        pub config_version: i64,
     }
 
     /// Those that serve, are being switched on, have living instances, and the one before (a rollback's target).
@@ -556,7 +557,7 @@ pub mod all {
         Ok(query_as!(
             Release,
             r#"select r.app_id, r.number, r.image, r.formation as "formation: Json<Formation>",
-                      i.manifest as "manifest: Json<Manifest>"
+                      i.manifest as "manifest: Json<Manifest>", r.config_version
                from release r join image i on i.hash = r.image join app a on a.id = r.app_id
                where a.state <> 'deleted' and r.number >= coalesce(
                          (select max(p.number) from release p where p.app_id = r.app_id and p.number < a.release_number),
@@ -569,6 +570,7 @@ pub mod all {
         .await?)
     }
 
+    /// With the app's config of this moment.
     pub async fn release(
         tx: &mut Tx,
         app: AppId,
@@ -577,7 +579,8 @@ pub mod all {
         formation: &Formation,
     ) -> Result<()> {
         query!(
-            "insert into release (app_id, number, image, formation) values ($1, $2, $3, $4)
+            "insert into release (app_id, number, image, formation, config_version)
+             select id, $2, $3, $4, config_version from app where id = $1
              on conflict (app_id, number) do nothing",
             app.0,
             number.0,

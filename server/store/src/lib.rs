@@ -13,6 +13,7 @@ mod open;
 pub mod outside;
 
 pub mod app;
+pub mod config;
 pub mod customer;
 pub mod decision;
 pub mod deploy;

@@ -17,10 +17,13 @@ use crate::{assets, guard, pages, problem, session};
 
 /// A form is a few fields; the largest is an SSH key.
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// Config vars have 64 KiB; a form writes a byte with three.
+const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Until the head of an answer; an event stream's is there at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn router(state: Shared) -> Router {
+    let config = get(pages::config::config).post(pages::config::set).layer(DefaultBodyLimit::max(CONFIG_BYTES_MAX));
     let site = Router::new()
         .route("/", get(pages::landing))
         .route("/signup", get(pages::sign::up).post(pages::sign::up_post))
@@ -44,6 +47,9 @@ pub fn router(state: Shared) -> Router {
         .route("/apps/{app}/start", post(pages::verbs::start))
         .route("/apps/{app}/restart", post(pages::verbs::restart))
         .route("/apps/{app}/scale", post(pages::verbs::scale))
+        .route("/apps/{app}/config", config)
+        .route("/apps/{app}/config/many", post(pages::config::many).layer(DefaultBodyLimit::max(CONFIG_BYTES_MAX)))
+        .route("/apps/{app}/config/unset", post(pages::config::unset))
         .route("/apps/{app}/delete", get(pages::verbs::delete).post(pages::verbs::delete_post))
         .route("/apps/{app}/deploys/{number}/roll-back", post(pages::verbs::roll_back))
         .route("/apps/{app}/deploys/{number}/again", post(pages::verbs::again))

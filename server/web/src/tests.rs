@@ -51,6 +51,7 @@ async fn site_at(url: &str, sign_up: SignUp) -> Result<Site> {
                 apps_port: Some(8080),
                 ssh: "berth@localhost:2222".to_owned(),
             },
+            seal: Some(seal::PrivateKey::new().public()),
         },
         redis_url: Secret::new(redis.url().to_owned()),
         hosts: vec!["localhost".parse()?],
@@ -137,7 +138,7 @@ impl Site {
     /// The same commands by another role of the database.
     async fn commands(&self, database_url: String) -> Result<Commands> {
         let urls = self.state.site.urls.clone();
-        let config = commands::Config { database_url: Secret::new(database_url), logs: None, urls };
+        let config = commands::Config { database_url: Secret::new(database_url), logs: None, urls, seal: None };
         Ok(Commands::connect(config).await?)
     }
 

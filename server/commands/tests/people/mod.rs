@@ -266,6 +266,7 @@ const NO_EVENT: &[&str] = &[
     "bundles_named",
     "changes",
     "commits_kept",
+    "config",
     "connect",
     "customer",
     "customers",

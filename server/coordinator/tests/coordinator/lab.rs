@@ -32,6 +32,7 @@ pub struct Lab {
     pub dir: tempfile::TempDir,
     pub commands: Commands,
     pub actor: Actor,
+    seal_key: seal::PrivateKey,
 }
 
 impl Lab {
@@ -49,14 +50,18 @@ impl Lab {
         };
         // The owner's role: the doors' own rights are the tests of `commands`.
         let database_url = Secret::new(postgres.url().to_owned());
-        let commands = Commands::connect(commands::Config { database_url, logs: None, urls }).await.unwrap();
+        let seal_key = seal::PrivateKey::new();
+        let commands =
+            Commands::connect(commands::Config { database_url, logs: None, urls, seal: Some(seal_key.public()) })
+                .await
+                .unwrap();
         let password = Secret::new("correct horse battery".to_owned());
         let new = SignUp { name: "Ada".into(), email: "ada@example.com".into(), password: password.clone() };
         commands.sign_up(new, None).await.unwrap();
         let user = commands.sign_in("ada@example.com", &password).await.unwrap();
         let customer = commands.user(user).await.unwrap().customer;
         let actor = Actor { user, customer, door: Door::Ssh, origin: None };
-        Self { postgres, redis, dir, commands, actor }
+        Self { postgres, redis, dir, commands, actor, seal_key }
     }
 
     pub fn config(&self, server: &str) -> Config {
@@ -71,15 +76,22 @@ impl Lab {
             logs: (self.dir.path().join("logs.sock"), token(Role::Control)),
             callers: vec![caller(Role::Runner), caller(Role::Balancer)],
             releases_kept: 10,
+            seal_key: self.seal_key.clone(),
             disk_reserve_bytes: Some(0),
         }
     }
 
     pub fn coordinator(&self, server: &str) -> Coordinator {
+        self.coordinator_with(server, |_| {})
+    }
+
+    pub fn coordinator_with(&self, server: &str, change: impl FnOnce(&mut Config)) -> Coordinator {
+        let mut config = self.config(server);
+        change(&mut config);
         let socket = self.dir.path().join(format!("{server}-{:08x}.sock", fresh()));
         let listener = UnixListener::bind(&socket).unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(coordinator::run(self.config(server), listener, stop.clone()));
+        let running = tokio::spawn(coordinator::run(config, listener, stop.clone()));
         Coordinator { socket, stop, running }
     }
 

@@ -3,6 +3,7 @@
 // A test that cannot be set up has failed; clippy's exception for tests does not see helpers.
 #![allow(clippy::unwrap_used)]
 
+mod config;
 mod deploys;
 mod lab;
 mod leading;

@@ -7,7 +7,7 @@ use domain::{AppId, AppName, Cause, DeployState, ReleaseNumber, Step};
 
 use crate::lab::{Balancer, Lab, Runner, until};
 
-async fn reaches(lab: &Lab, app: &AppName, number: i64, state: DeployState) -> commands::DeployView {
+pub async fn reaches(lab: &Lab, app: &AppName, number: i64, state: DeployState) -> commands::DeployView {
     until(&format!("deploy {number} {state}"), async || {
         let view = lab.deploy(app, number).await;
         (view.row.state == state).then_some(view)

@@ -99,6 +99,7 @@ impl Ground {
                     apps_port: Some(8080),
                     ssh: "berth@localhost:2222".to_owned(),
                 },
+                seal: None,
             },
             limits,
         };

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod apps;
+pub mod config;
 pub mod operator;
 pub mod reset;
 pub mod sign;

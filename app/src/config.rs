@@ -1,0 +1,200 @@
+//! An app's config vars: what it finds in its environment. A secret is never shown again, not even to who set it.
+
+use commands::{ConfigView, VarView};
+use leptos::prelude::*;
+
+use crate::form::{Field, Typed, described, error, escaped, summary};
+use crate::frame::{Alive, Frame, Page, Place};
+use crate::when::Moment;
+
+/// What was typed. The value of a secret, and the text of many, are never sent back.
+#[derive(Debug, Clone)]
+pub struct ConfigForm {
+    pub name: Typed,
+    pub value: Typed,
+    pub secret: bool,
+    pub text: Typed,
+}
+
+impl Default for ConfigForm {
+    fn default() -> Self {
+        Self { name: Typed::default(), value: Typed::default(), secret: true, text: Typed::default() }
+    }
+}
+
+pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
+    let now = page.now;
+    // A release that rolls a change out ends: without scripting the page comes again and says so.
+    let alive = if config.deploy.is_some() { Alive::Again } else { Alive::No };
+    Frame::new(page, format!("Config of {} · Berth", config.app)).place(Place::Apps).alive(alive).html(move || {
+        let name = config.app.to_string();
+        let wrong = summary(
+            None,
+            &[("name", "the name", &form.name), ("value", "the value", &form.value), ("text", "the lines", &form.text)],
+        );
+        let notice = notice(&config);
+        let action = format!("/apps/{name}/config");
+        let many = format!("/apps/{name}/config/many");
+        let rows: Vec<_> = config.vars.into_iter().map(|var| row(&name, var, now)).collect();
+        let table = if rows.is_empty() {
+            let hint = "None yet. What you set here is in the environment of every process of the app.";
+            view! { <p class="hint">{hint}</p> }.into_any()
+        } else {
+            view! {
+                <table class="fold">
+                    <thead>
+                        <tr>
+                            <th scope="col">"Name"</th>
+                            <th scope="col">"Value"</th>
+                            <th scope="col">"Set"</th>
+                            <th scope="col">
+                                <span class="vh">"Change"</span>
+                            </th>
+                        </tr>
+                    </thead>
+                    <tbody>{rows}</tbody>
+                </table>
+            }
+            .into_any()
+        };
+        let open = form.text.error.is_some();
+        let text_error = form.text.error.is_some();
+        view! {
+            <header class="head">
+                <nav class="crumbs" aria-label="Breadcrumb">
+                    <a href="/apps">"Apps"</a>
+                    " / "
+                    <a href=format!("/apps/{name}")>{name.clone()}</a>
+                </nav>
+                <div class="title">
+                    <h1>"Config of " {name.clone()}</h1>
+                    <p class="where">
+                        <a href=config.url.clone()>{config.url.clone()}</a>
+                    </p>
+                </div>
+            </header>
+            {wrong}
+            {notice}
+            <section class="sheet" id="vars">
+                <header>
+                    <h2>"Config vars"</h2>
+                    <span>"A change makes a release and restarts the app"</span>
+                </header>
+                {table}
+                <form class="stack" id="set" method="post" action=action novalidate>
+                    <h3>"Set a variable"</h3>
+                    <div class="row">
+                        <Field id="name" label="Name" typed=form.name autocomplete="off"/>
+                        <Field id="value" label="Value" typed=form.value autocomplete="off" empty=true/>
+                    </div>
+                    <label class="check">
+                        <input type="checkbox" name="secret" value="yes" checked=form.secret/>
+                        " "
+                        <span>"Secret: nobody can read it here again, you can only replace it"</span>
+                    </label>
+                    <p class="actions">
+                        <button type="submit" class="btn main">
+                            "Set and restart"
+                        </button>
+                    </p>
+                </form>
+                <details open=open>
+                    <summary>"Set many at once from a .env file"</summary>
+                    <form class="stack" method="post" action=many novalidate>
+                        <div class="field">
+                            <label for="text">"Lines such as API_KEY=value"</label>
+                            <textarea
+                                id="text"
+                                name="text"
+                                rows="6"
+                                spellcheck="false"
+                                autocomplete="off"
+                                aria-invalid=text_error.then_some("true")
+                                aria-describedby=described("text", text_error, true)
+                                inner_html=escaped("")
+                            ></textarea>
+                            {error("text", form.text.error)}
+                            <p class="hint" id="text-hint">
+                                "All of them become secrets, in one release."
+                            </p>
+                        </div>
+                        <p>
+                            <button type="submit" class="btn">
+                                "Set all and restart"
+                            </button>
+                        </p>
+                    </form>
+                </details>
+            </section>
+        }
+    })
+}
+
+fn notice(config: &ConfigView) -> Option<AnyView> {
+    let app = &config.app;
+    if let Some(number) = config.deploy {
+        let href = format!("/apps/{app}/deploys/{number}");
+        let link = view! { <a href=href>"v" {number}</a> };
+        return Some(
+            view! {
+                <div class="notice" role="status">
+                    <p>"What was changed goes live with " {link} "; nothing for you to do."</p>
+                </div>
+            }
+            .into_any(),
+        );
+    }
+    config.stale.then(|| {
+        let action = format!("/apps/{app}/restart");
+        view! {
+            <div class="notice warn" role="status">
+                <p>"What serves was started with other values than these. They take effect with its next deploy or restart."</p>
+                <form method="post" action=action>
+                    <button type="submit" class="btn small">
+                        "Restart now"
+                    </button>
+                </form>
+            </div>
+        }
+        .into_any()
+    })
+}
+
+fn row(app: &str, var: VarView, now: domain::Time) -> AnyView {
+    let value = match var.value {
+        Some(value) => view! { <code>{value}</code> }.into_any(),
+        None => {
+            let bytes =
+                if var.bytes == 1 { "secret, 1 byte".to_owned() } else { format!("secret, {} bytes", var.bytes) };
+            view! {
+                <span class="secret" aria-hidden="true">
+                    "••••••••"
+                </span>
+                " "
+                <small>{bytes}</small>
+            }
+            .into_any()
+        }
+    };
+    let by = var.by.map(|by| format!("{by}, ")).unwrap_or_default();
+    let action = format!("/apps/{app}/config/unset");
+    view! {
+        <tr>
+            <th scope="row" class="wide">
+                <code>{var.name.clone()}</code>
+            </th>
+            <td>{value}</td>
+            <td class="gone">{by} {Moment::of(now, var.since)}</td>
+            <td>
+                <form method="post" action=action>
+                    <input type="hidden" name="name" value=var.name.clone()/>
+                    <button type="submit" class="btn small">
+                        "Unset"
+                        <span class="vh">" " {var.name}</span>
+                    </button>
+                </form>
+            </td>
+        </tr>
+    }
+    .into_any()
+}
