@@ -68,6 +68,7 @@ fn main() -> io::Result<()> {
                     lines: Some(app_lines()),
                     build: Some(build_lines()),
                     after: "7.142.4".to_owned(),
+                    scaled: Default::default(),
                 },
             ),
         ),
@@ -75,7 +76,14 @@ fn main() -> io::Result<()> {
             "app-empty",
             app::app(
                 page,
-                AppPage { app: empty_app(), newest: None, lines: Some(vec![]), build: None, after: "0.0.0".to_owned() },
+                AppPage {
+                    app: empty_app(),
+                    newest: None,
+                    lines: Some(vec![]),
+                    build: None,
+                    after: "0.0.0".to_owned(),
+                    scaled: Default::default(),
+                },
             ),
         ),
         (

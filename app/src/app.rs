@@ -9,7 +9,7 @@ use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::live::of_app;
 use crate::log;
 use crate::new_app::looks_for;
-use crate::verbs;
+use crate::verbs::{self, Scaled};
 
 pub struct AppPage {
     pub app: AppView,
@@ -20,10 +20,12 @@ pub struct AppPage {
     pub build: Option<Vec<LogLine>>,
     /// Where the event stream goes on.
     pub after: String,
+    /// What could not be scaled.
+    pub scaled: Scaled,
 }
 
 pub fn app(page: Page<'_>, shown: AppPage) -> String {
-    let AppPage { app, newest, lines, build, after } = shown;
+    let AppPage { app, newest, lines, build, after, scaled } = shown;
     let mut regions = of_app(&app, newest.as_ref(), page.now);
     let mut region = move |name: &str| {
         let at = regions.iter().position(|region| region.name == name)?;
@@ -34,7 +36,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
     let open = newest.filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
     frame.html(move || {
         let name = app.name.to_string();
-        let (scale, disk) = (verbs::scale(&app), on_disk(&app));
+        let (scale, disk) = (verbs::scale(&app, &scaled), on_disk(&app));
         let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
         let config = format!("/apps/{}/config", app.name);
         let first = app.deploys.is_empty().then(|| first_push(&app));

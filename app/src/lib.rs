@@ -48,4 +48,4 @@ pub use self::operator::{
 pub use self::region::Region;
 pub use self::reset::{confirm, reset_ask, reset_set};
 pub use self::sign::{Welcome, link, sign_in, sign_up};
-pub use self::verbs::delete;
+pub use self::verbs::{Scaled, delete, memory_field};

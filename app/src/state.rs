@@ -32,6 +32,7 @@ pub fn deploy(row: &DeployRow) -> Said {
     match row.state {
         DeployState::Queued => said("deploying", "Queued"),
         DeployState::Building => said("deploying", "Building"),
+        DeployState::Releasing => said("deploying", "Releasing"),
         DeployState::Starting => said("deploying", "Starting"),
         DeployState::Switching => said("deploying", "Switching"),
         DeployState::Live if row.serves => said("running", "Serving"),
@@ -49,6 +50,7 @@ pub fn instance(state: InstanceState) -> Said {
         InstanceState::Crashed => said("warned", "Crashed"),
         InstanceState::Failed => said("failed", "Failed"),
         InstanceState::Stopped => said("stopped", "Stopped"),
+        InstanceState::Done => said("stopped", "Done"),
     }
 }
 

@@ -24,6 +24,7 @@ pub fn shown(text: &str) -> String {
 fn name(step: Step) -> &'static str {
     match step {
         Step::Build => "Build",
+        Step::Release => "Release",
         Step::Start => "Start",
         Step::Switch => "Switch",
         Step::Branch => "Branch",
@@ -35,6 +36,7 @@ fn name(step: Step) -> &'static str {
 fn promise(step: Step) -> &'static str {
     match step {
         Step::Build => "The commit becomes an image",
+        Step::Release => "The process `release` runs once",
         Step::Start => "New instances start and have to answer",
         Step::Switch => "All requests go to the new instances",
         Step::Branch => "The branch moves to the commit",
@@ -92,6 +94,8 @@ pub fn steps(deploy: &DeployView, now: Time) -> AnyView {
 fn comes(row: &DeployRow, step: Step) -> bool {
     match step {
         Step::Build | Step::Branch => row.cause == Cause::Push,
+        // Whether there is one, the build finds out.
+        Step::Release => false,
         Step::Start | Step::Switch | Step::Drain => true,
     }
 }

@@ -1,7 +1,9 @@
 //! What a person may ask of an app and its deploys: buttons and forms, each a plain POST.
 
+use std::collections::BTreeMap;
+
 use commands::{AppView, DeployRow, Offer, ProcessView};
-use domain::{AppState, Cause};
+use domain::{AppState, Cause, ProcessName};
 use leptos::prelude::*;
 
 use crate::form::{Field, Typed, summary};
@@ -49,35 +51,46 @@ pub fn cause(row: &DeployRow) -> Option<String> {
         Cause::Push => None,
         Cause::Restart => Some(format!("Restart of {of}")),
         Cause::Rollback => Some(format!("Roll back to {of}, image and config")),
+        Cause::Resize => Some(format!("Other sizes for {of}")),
         Cause::Again => Some(format!("{of} once more")),
         Cause::Config => Some("Config vars changed".to_owned()),
     }
 }
 
-/// How many of each process type run. Not redrawn while it is filled in.
-pub fn scale(app: &AppView) -> Option<AnyView> {
-    if app.processes.is_empty() {
+/// What was typed into the form of [`scale`] and could not be done; empty when it was not sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scaled {
+    /// By the fields' names.
+    pub typed: BTreeMap<String, String>,
+    /// About a process type, or all of them.
+    pub wrong: Option<(Option<ProcessName>, String)>,
+}
+
+/// The field of a process type's size. A dot stands in no process type.
+pub fn memory_field(process: &str) -> String {
+    format!("memory.{process}")
+}
+
+/// How many of each process type run, and how big. Not redrawn while it is filled in.
+pub fn scale(app: &AppView, form: &Scaled) -> Option<AnyView> {
+    if app.processes.is_empty() && form.wrong.is_none() {
         return None;
     }
-    let field = |p: &ProcessView| {
-        let (id, name) = (format!("count-{}", p.process), p.process.to_string());
-        let each = format!("{} MiB each", p.memory_bytes >> 20);
-        view! {
-            <div class="field">
-                <label for=id.clone()>{name.clone()}</label>
-                <input id=id name=name type="number" min="0" max=commands::COUNT_MAX.to_string() value=p.count.to_string() required/>
-                <p class="hint">{each}</p>
-            </div>
-        }
-    };
-    let fields: Vec<_> = app.processes.iter().map(field).collect();
+    let fields: Vec<_> = app.processes.iter().map(|p| process(p, form)).collect();
     let action = format!("/apps/{}/scale", app.name);
+    let has_field = |process: &ProcessName| app.processes.iter().any(|p| p.process == *process);
+    let all = match &form.wrong {
+        Some((Some(process), _)) if has_field(process) => None,
+        wrong => wrong.as_ref().map(|(_, why)| why.clone()),
+    };
     Some(
         view! {
             <section class="sheet stack" id="scale">
-                <h2>"How many run"</h2>
-                <form class="form" method="post" action=action>
+                <h2>"What runs"</h2>
+                <form class="form" method="post" action=action novalidate>
                     {fields}
+                    {all.map(|why| view! { <p class="err">{why}</p> })}
+                    <p class="hint">"Another size is rolled out like a deploy."</p>
                     <p>
                         <button type="submit" class="btn small">
                             "Scale"
@@ -88,6 +101,65 @@ pub fn scale(app: &AppView) -> Option<AnyView> {
         }
         .into_any(),
     )
+}
+
+fn process(p: &ProcessView, form: &Scaled) -> AnyView {
+    let name = p.process.to_string();
+    let (id, memory) = (format!("count-{name}"), memory_field(&name));
+    let wrong = match &form.wrong {
+        Some((Some(process), why)) if *process == p.process => Some(why.clone()),
+        _ => None,
+    };
+    let count = form.typed.get(&name).cloned().unwrap_or_else(|| p.count.to_string());
+    let bytes = u64::try_from(p.memory_bytes).unwrap_or(0);
+    let chosen = form.typed.get(&memory).cloned().unwrap_or_else(|| plan::memory_words(bytes));
+    let mut sizes = plan::MEMORY_SIZES.map(plan::memory_words).to_vec();
+    if !sizes.contains(&plan::memory_words(bytes)) {
+        sizes.push(plan::memory_words(bytes));
+    }
+    let options: Vec<_> = sizes
+        .into_iter()
+        .map(|size| {
+            let words = size.replace('M', " M").replace('G', " G");
+            view! {
+                <option value=size.clone() selected=size == chosen>
+                    {words}
+                </option>
+            }
+        })
+        .collect();
+    let error_id = format!("{id}-err");
+    let described = wrong.is_some().then(|| error_id.clone());
+    view! {
+        <div class="field">
+            <label for=id.clone()>{name.clone()}</label>
+            <div class="row">
+                <input
+                    id=id
+                    name=name.clone()
+                    type="number"
+                    min="0"
+                    max=plan::COUNT_MAX.to_string()
+                    value=count
+                    aria-invalid=wrong.is_some().then_some("true")
+                    aria-describedby=described
+                    required
+                />
+                <select name=memory aria-label=format!("Memory of each {name}")>
+                    {options}
+                </select>
+            </div>
+            {wrong
+                .map(|why| {
+                    view! {
+                        <p class="err" id=error_id>
+                            {why}
+                        </p>
+                    }
+                })}
+        </div>
+    }
+    .into_any()
 }
 
 pub fn delete(page: Page<'_>, app: &str, typed: Typed) -> String {

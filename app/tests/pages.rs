@@ -77,6 +77,7 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
                     lines: Some(lines()),
                     build: Some(lines()),
                     after: String::new(),
+                    scaled: Default::default(),
                 },
             ),
         ),
@@ -150,8 +151,14 @@ fn what_the_stream_sends_has_its_place_on_the_page() {
             assert!(html.contains(&region.html), "{}", region.name);
         }
     };
-    let shown =
-        AppPage { app: orchard(), newest: Some(deploying()), lines: Some(vec![]), build: None, after: String::new() };
+    let shown = AppPage {
+        app: orchard(),
+        newest: Some(deploying()),
+        lines: Some(vec![]),
+        build: None,
+        after: String::new(),
+        scaled: Default::default(),
+    };
     check(app::app(page, shown), of_app(&orchard(), Some(&deploying()), NOW));
     let shown = DeployPage { deploy: failed(), lines: None, after: String::new() };
     check(deploy(page, shown), of_deploy(&failed(), NOW));
@@ -194,7 +201,14 @@ fn an_open_deploy_counts_on_and_says_what_comes() {
 fn an_app_without_a_deploy_shows_the_one_thing_to_do() {
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    let shown = AppPage { app: empty_app(), newest: None, lines: Some(vec![]), build: None, after: "0.0.0".to_owned() };
+    let shown = AppPage {
+        app: empty_app(),
+        newest: None,
+        lines: Some(vec![]),
+        build: None,
+        after: "0.0.0".to_owned(),
+        scaled: Default::default(),
+    };
     let text = read(&app::app(page, shown));
     assert!(
         text.contains("git remote add berth ssh://berth@berth.example:2222/kiln.git git push berth main")

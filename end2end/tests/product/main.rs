@@ -11,6 +11,7 @@ mod kills;
 mod languages;
 mod lossless;
 mod people;
+mod processes;
 mod pushes;
 mod restored;
 mod shell;

@@ -128,7 +128,9 @@ pub(crate) fn deploy_row(deploy: Deploy, serving: Option<ReleaseNumber>, steps: 
     };
     let serves = serving == Some(ReleaseNumber(deploy.number));
     let offer = match deploy.state {
-        DeployState::Queued | DeployState::Building | DeployState::Starting => Some(Offer::Cancel),
+        DeployState::Queued | DeployState::Building | DeployState::Releasing | DeployState::Starting => {
+            Some(Offer::Cancel)
+        }
         _ if deploy.forgotten.is_some() => None,
         DeployState::Live if !serves && deploy.image.is_some() => Some(Offer::RollBack),
         DeployState::Failed | DeployState::Canceled => Some(Offer::Again),
@@ -245,6 +247,7 @@ fn doing(state: DeployState) -> &'static str {
     match state {
         DeployState::Queued => "waiting for its turn",
         DeployState::Building => "building",
+        DeployState::Releasing => "running its release process",
         DeployState::Starting => "starting",
         DeployState::Switching => "being switched on",
         DeployState::Live | DeployState::Failed | DeployState::Canceled => "done",

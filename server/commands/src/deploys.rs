@@ -12,6 +12,8 @@ pub struct PushTarget {
     pub app: AppId,
     pub name: AppName,
     pub deploy_branch: String,
+    /// It was deployed, or is about to be. Until then a push decides between main and master.
+    pub decided: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +32,14 @@ pub struct NewPush {
 pub struct Repository {
     /// In this order, each with what was before it is whole.
     pub bundles: Vec<BundleHash>,
+    /// The deploy branch.
     pub branch: Option<GitBranch>,
+    /// Those that are kept and not deployed.
+    pub branches: Vec<GitBranch>,
 }
+
+/// Of one app.
+const BRANCHES_MAX: i64 = 200;
 
 /// An open step `branch`: the deploy serves, its branch still has to move.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +81,8 @@ impl Commands {
         timely(async {
             let owned = store::app::get(self.db.pool(), actor.customer, app).await?;
             let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
-            Ok(PushTarget { app: owned.id, name: owned.name, deploy_branch: owned.deploy_branch })
+            let decided = store::branch::is_decided(self.db.pool(), owned.id).await?;
+            Ok(PushTarget { app: owned.id, name: owned.name, deploy_branch: owned.deploy_branch, decided })
         })
         .await
     }
@@ -94,6 +103,10 @@ impl Commands {
                 bundle: push.bundle.as_ref(),
                 user: actor.user,
             };
+            if !store::branch::decide(&mut tx, actor.customer, app, &push.branch).await? {
+                let hint = "Push once more: it is kept, and you are told how to deploy it.";
+                return Err(CommandError::not_now("Another branch became the one that is deployed.", hint));
+            }
             let number = store::deploy::create(&mut tx, actor.customer, app, new).await?;
             let number = number.ok_or(CommandError::NotFound { what: "app" })?;
             let after = serde_json::json!({ "deploy": number, "commit": push.commit, "branch": push.branch });
@@ -101,6 +114,39 @@ impl Commands {
             self.record(&mut tx, actor, "push", name.as_str(), None, Some(after)).await?;
             tx.commit().await?;
             Ok(number)
+        })
+        .await
+    }
+
+    /// A branch that is not deployed was pushed. `bundle` has what is in it and in no deploy.
+    pub async fn branch_keep(
+        &self,
+        actor: &Actor,
+        app: AppId,
+        name: &str,
+        commit: &CommitId,
+        bundle: Option<&BundleHash>,
+    ) -> Result<(), CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            if !store::branch::keep(&mut tx, actor.customer, app, name, commit, bundle, BRANCHES_MAX).await? {
+                let message = format!("The app has {BRANCHES_MAX} branches, as many as are kept.");
+                return Err(CommandError::not_now(message, "Delete one: git push <remote> :<branch>"));
+            }
+            let after = serde_json::json!({ "branch": name, "commit": commit });
+            self.record(&mut tx, actor, "branch push", &app.to_string(), None, Some(after)).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    pub async fn branch_forget(&self, actor: &Actor, app: AppId, name: &str) -> Result<(), CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            store::branch::forget(&mut tx, actor.customer, app, name).await?;
+            let before = serde_json::json!({ "branch": name });
+            self.record(&mut tx, actor, "branch delete", &app.to_string(), Some(before), None).await?;
+            Ok(tx.commit().await?)
         })
         .await
     }
@@ -114,12 +160,16 @@ impl Commands {
     pub async fn repository(&self, app: AppId) -> Result<Repository, CommandError> {
         timely(async {
             let mut tx = self.db.snapshot().await?;
-            let bundles = store::deploy::bundles(&mut **tx, app).await?;
+            let mut bundles = store::deploy::bundles(&mut **tx, app).await?;
+            let kept = store::branch::list(&mut **tx, app).await?;
+            // Each needs those of deploys only.
+            bundles.extend(kept.iter().filter_map(|branch| branch.bundle.clone()));
             let branch = store::deploy::branch(&mut **tx, app).await?;
             tx.commit().await?;
             Ok(Repository {
                 bundles,
                 branch: branch.map(|branch| GitBranch { name: branch.name, commit: branch.commit }),
+                branches: kept.into_iter().map(|kept| GitBranch { name: kept.name, commit: kept.commit_id }).collect(),
             })
         })
         .await

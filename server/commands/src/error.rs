@@ -1,6 +1,6 @@
 //! What a person is told when a command does not happen: what, why, what to do.
 
-use domain::{AppName, NameError};
+use domain::{AppName, NameError, ProcessName};
 use store::{Constraint, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub enum Kind {
 pub enum CommandError {
     #[error("{message}")]
     Invalid { field: &'static str, message: String, hint: Option<String> },
+    /// About one process type, or none of them.
+    #[error("{message}")]
+    Scale { process: Option<ProcessName>, message: String },
     #[error("There is no such {what}.")]
     NotFound { what: &'static str },
     #[error("There is no app '{name}'.")]
@@ -73,7 +76,7 @@ pub enum CommandError {
 impl CommandError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Invalid { .. } => Kind::Invalid,
+            Self::Invalid { .. } | Self::Scale { .. } => Kind::Invalid,
             Self::NotFound { .. } | Self::NoApp { .. } => Kind::NotFound,
             Self::Older => Kind::Away,
             Self::NameTaken { .. } | Self::NotNow { .. } | Self::KeyKnown | Self::EmailKnown => Kind::Conflict,
@@ -95,7 +98,7 @@ impl CommandError {
         let hint = match self {
             Self::Invalid { hint, .. } => return hint.clone(),
             Self::NotNow { hint, .. } => hint,
-            Self::NotFound { .. } | Self::Internal { .. } => return None,
+            Self::NotFound { .. } | Self::Internal { .. } | Self::Scale { .. } => return None,
             Self::NoApp { .. } => "See your apps by `apps`, or make it on the site.",
             Self::NameTaken { .. } => "Choose another name.",
             Self::KeyKnown => "A key belongs to one user. Make another by: ssh-keygen -t ed25519",
@@ -133,8 +136,8 @@ impl CommandError {
         Self::NotNow { message: message.into(), hint }
     }
 
-    pub(crate) fn scale(message: String, hint: String) -> Self {
-        Self::Invalid { field: "count", message, hint: Some(hint) }
+    pub(crate) fn scale(process: &ProcessName, message: String) -> Self {
+        Self::Scale { process: Some(process.clone()), message }
     }
 
     pub(crate) fn name(field: &'static str, cause: NameError) -> Self {

@@ -42,7 +42,7 @@ pub use self::log::{LogLines, LogWhat};
 pub use self::operator::{CustomersAsked, DecisionsAsked, NewLimits, Operator};
 pub use self::people::{ApprovalRule, Confirmation, Rules};
 pub use self::users::SignUp;
-pub use self::verbs::COUNT_MAX;
+pub use self::verbs::Scale;
 pub use self::view::*;
 
 /// Who asks; made only from a checked session, key or (on the server itself) root's shell.

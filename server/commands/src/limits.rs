@@ -50,7 +50,10 @@ pub(crate) async fn limits_of(tx: &mut Tx, customer: CustomerId) -> Result<Limit
     let running = reserved.iter().filter(|app| app.state == AppState::Running);
     Ok(LimitsView {
         apps: Used { used: i64::try_from(apps).unwrap_or(i64::MAX), max: limits.apps_max.into() },
-        memory_bytes: Used { used: running.map(memory).sum(), max: limits.memory_bytes_max },
+        memory_bytes: Used {
+            used: running.map(|app| i64::try_from(memory(app)).unwrap_or(i64::MAX)).sum(),
+            max: limits.memory_bytes_max,
+        },
         builds: Used { used: store::customer::builds(&mut ***tx, customer).await?, max: limits.builds_max.into() },
         build_seconds_max: limits.build_seconds_max,
         disk_bytes: Used { used: store::customer::disk_bytes(&mut ***tx, customer).await?, max: limits.disk_bytes_max },

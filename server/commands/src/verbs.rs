@@ -1,15 +1,25 @@
 //! What is asked of an app besides a push: stop, start, restart, roll back, deploy again, cancel, scale, delete.
 
-use std::collections::BTreeMap;
-
-use domain::{AppName, AppState, Cause, DeployState, ProcessName};
+use domain::{AppName, AppState, Cause, DeployState, ProcessName, Reason};
+use plan::COUNT_MAX;
 use store::Tx;
-use store::app::{App, Counts, Reserved};
+use store::app::{App, Counts, Memory, Reserved};
 
 use crate::{Actor, CommandError, Commands, ProcessView, timely};
 
-/// Of one process type; the limit of memory is reached before that.
-pub const COUNT_MAX: u16 = 32;
+/// How many of a process type, and how big; what is not named stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scale {
+    pub counts: Counts,
+    /// Bytes of one instance.
+    pub memory: Memory,
+}
+
+impl Scale {
+    fn told(&self) -> serde_json::Value {
+        serde_json::json!({ "counts": self.counts, "memory": self.memory })
+    }
+}
 
 impl Commands {
     /// Its instances end; its address says that it is stopped.
@@ -53,13 +63,7 @@ impl Commands {
                 return Err(CommandError::not_now("Nothing serves yet.", "Push your code first."));
             };
             // It would take back what is under way.
-            if let Some(open) = store::deploy::open_number(&mut tx, app.id).await? {
-                let message = format!("Deploy {open} is under way.");
-                return Err(CommandError::not_now(
-                    message,
-                    "It starts new instances anyway. Wait for it, or cancel it.",
-                ));
-            }
+            none_under_way(&mut tx, &app, "It starts new instances anyway. Wait for it, or cancel it.").await?;
             let number = self.again(&mut tx, actor, &app, serving.0, Cause::Restart).await?;
             tx.commit().await?;
             Ok(number)
@@ -137,8 +141,9 @@ impl Commands {
         .await
     }
 
-    /// How many of each process type run, from now on and in later releases.
-    pub async fn app_scale(&self, actor: &Actor, name: &AppName, counts: &Counts) -> Result<(), CommandError> {
+    /// How many of each process type run, and how big, from now on and in later releases. Another size is
+    /// rolled out as a deploy: its number.
+    pub async fn app_scale(&self, actor: &Actor, name: &AppName, to: &Scale) -> Result<Option<i64>, CommandError> {
         timely(async {
             let mut tx = self.db.begin().await?;
             // One scaling at a time a customer: what all its apps may use is counted.
@@ -148,34 +153,51 @@ impl Commands {
             let Some(mine) = reserved.iter_mut().find(|r| r.app_id == app.id) else {
                 return Err(CommandError::not_now("Nothing serves yet.", "Push your code first."));
             };
-            let before = mine.counts.0.clone();
+            let before = Scale { counts: mine.counts.0.clone(), memory: mine.memory.0.clone() };
             let was = memory(mine);
-            for (process, count) in counts {
-                if !mine.formation.0.contains_key(process) {
-                    let known = mine.formation.0.keys().map(ProcessName::as_str).collect::<Vec<_>>().join(", ");
-                    let message = format!("v{} runs no '{process}'.", app.release_number.map_or(0, |n| n.0));
-                    return Err(CommandError::scale(message, format!("It runs: {known}.")));
-                }
+            for (process, count) in &to.counts {
+                known(&app, mine, process)?;
                 if *count > COUNT_MAX {
-                    let message = format!("{count} of {process} are too many.");
-                    return Err(CommandError::scale(message, format!("At most {COUNT_MAX} of a process type run.")));
+                    let message = format!("{count} are too many. At most {COUNT_MAX} of a process type run.");
+                    return Err(CommandError::scale(process, message));
                 }
                 mine.counts.0.insert(process.clone(), *count);
             }
-            let (now, counts) = (memory(mine), mine.counts.0.clone());
-            let all: i64 =
-                reserved.iter().filter(|r| r.state == AppState::Running || r.app_id == app.id).map(memory).sum();
-            let max = store::app::memory_max(&mut **tx, actor.customer).await?;
-            if now > was && all > max {
-                let message = format!("That would be {} MiB of memory for all your apps.", all >> 20);
-                let hint =
-                    format!("Your limit is {} MiB. Scale something down, or ask the operator for more.", max >> 20);
-                return Err(CommandError::scale(message, hint));
+            let mut resized = None;
+            for (process, bytes) in &to.memory {
+                known(&app, mine, process)?;
+                if !plan::MEMORY_SIZES.contains(bytes) {
+                    let all = plan::MEMORY_SIZES.map(plan::memory_words).join(", ");
+                    return Err(CommandError::scale(process, format!("Choose one of {all}.")));
+                }
+                if let Some(size) = mine.formation.0.get_mut(process).filter(|size| size.memory_bytes != *bytes) {
+                    size.memory_bytes = *bytes;
+                    resized = Some(process);
+                }
+                mine.memory.0.insert(process.clone(), *bytes);
             }
-            store::app::set_formation(&mut tx, app.id, &counts).await?;
-            let (before, after) = (serde_json::json!(before), serde_json::json!(counts));
-            self.record(&mut tx, actor, "app scale", name.as_str(), Some(before), Some(after)).await?;
-            Ok(tx.commit().await?)
+            let now = memory(mine);
+            let after = Scale { counts: mine.counts.0.clone(), memory: mine.memory.0.clone() };
+            let others =
+                reserved.iter().filter(|r| r.state == AppState::Running && r.app_id != app.id).map(memory).sum();
+            let max = u64::try_from(store::app::memory_max(&mut **tx, actor.customer).await?).unwrap_or(0);
+            if let Some(over) = plan::over_memory(was, now, others, max) {
+                let process = resized.or_else(|| to.counts.keys().next());
+                return Err(CommandError::Scale { process: process.cloned(), message: sentence(&over) });
+            }
+            store::app::set_formation(&mut tx, app.id, &after.counts).await?;
+            let mut number = None;
+            if resized.is_some() {
+                must_run(&app)?;
+                none_under_way(&mut tx, &app, "It may start with the sizes of before. Wait for it, or cancel it.")
+                    .await?;
+                store::app::set_memory(&mut tx, app.id, &after.memory).await?;
+                let serving = app.release_number.map_or(0, |n| n.0);
+                number = Some(store::deploy::create_again(&mut tx, app.id, serving, Cause::Resize, actor.user).await?);
+            }
+            self.record(&mut tx, actor, "app scale", name.as_str(), Some(before.told()), Some(after.told())).await?;
+            tx.commit().await?;
+            Ok(number)
         })
         .await
     }
@@ -221,7 +243,7 @@ impl Commands {
         let verb = match cause {
             Cause::Restart => "app restart",
             Cause::Rollback => "deploy roll back",
-            Cause::Again | Cause::Push | Cause::Config => "deploy again",
+            Cause::Again | Cause::Push | Cause::Config | Cause::Resize => "deploy again",
         };
         let before = serde_json::json!({ "release": app.release_number });
         let after = serde_json::json!({ "deploy": number, "of": origin });
@@ -251,9 +273,36 @@ fn must_be_kept(deploy: &store::deploy::Deploy) -> Result<(), CommandError> {
     Err(CommandError::not_now(message, "Choose a later one, or push its commit again."))
 }
 
+async fn none_under_way(tx: &mut Tx, app: &App, hint: &'static str) -> Result<(), CommandError> {
+    match store::deploy::open_number(tx, app.id).await? {
+        Some(open) => Err(CommandError::not_now(format!("Deploy {open} is under way."), hint)),
+        None => Ok(()),
+    }
+}
+
+fn known(app: &App, mine: &Reserved, process: &ProcessName) -> Result<(), CommandError> {
+    if mine.formation.0.contains_key(process) {
+        return Ok(());
+    }
+    let known = mine.formation.0.keys().map(ProcessName::as_str).collect::<Vec<_>>().join(", ");
+    let release = app.release_number.map_or(0, |n| n.0);
+    let message = format!("v{release} runs no '{process}'. It runs: {known}.");
+    Err(CommandError::Scale { process: None, message })
+}
+
+/// A plan's reason, as sentences for a page.
+fn sentence(reason: &Reason) -> String {
+    let upper = |text: &str| {
+        let mut letters = text.chars();
+        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+    };
+    let hint = reason.hint.as_deref().map(|hint| format!(" {}.", upper(hint))).unwrap_or_default();
+    format!("{}.{hint}", upper(&reason.message))
+}
+
 /// What an app runs, by what its release says and its customer wants.
 pub(crate) fn processes(app: &Reserved) -> Vec<ProcessView> {
-    let counts: &BTreeMap<_, _> = &app.counts.0;
+    let counts = &app.counts.0;
     let view = |(process, size): (&ProcessName, &store::deploy::all::Size)| ProcessView {
         process: process.clone(),
         count: counts.get(process).copied().unwrap_or(size.count),
@@ -262,6 +311,13 @@ pub(crate) fn processes(app: &Reserved) -> Vec<ProcessView> {
     app.formation.0.iter().map(view).collect()
 }
 
-pub(crate) fn memory(app: &Reserved) -> i64 {
-    processes(app).iter().map(|p| i64::from(p.count).saturating_mul(p.memory_bytes)).sum()
+pub(crate) fn memory(app: &Reserved) -> u64 {
+    let of = |size: &store::deploy::all::Size| plan::Size {
+        count: size.count,
+        memory_bytes: size.memory_bytes,
+        cpu_millis: size.cpu_millis,
+    };
+    let mut formation = app.formation.0.iter().map(|(process, size)| (process.clone(), of(size))).collect();
+    plan::scaled(&mut formation, &app.counts.0);
+    plan::memory(&formation)
 }

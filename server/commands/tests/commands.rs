@@ -301,7 +301,7 @@ async fn what_is_asked_of_an_app_is_allowed_to_its_owner_and_told_why_not() {
     let (ada, eve) = (signed_up(&doors, "ada@example.com").await, signed_up(&doors, "eve@example.com").await);
     doors.web.app_create(&ada, "shop").await.unwrap();
     let (shop, w) = (name("shop"), &doors.web);
-    let none = std::collections::BTreeMap::new();
+    let none = commands::Scale::default();
     refused(w.app_stop(&eve, &shop).await, Kind::NotFound);
     refused(w.app_start(&eve, &shop).await, Kind::NotFound);
     refused(w.app_restart(&eve, &shop).await, Kind::NotFound);

@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use domain::{Cause, DeployState, Outcome, ReleaseNumber, Step, Wanted};
-use plan::{Act, Action, Fleet};
+use domain::{Cause, DeployId, DeployState, Outcome, Reason, ReleaseNumber, ServerId, Step, Wanted};
+use plan::{Act, Action, Fleet, Slot};
 use store::{Db, StoreError, Tx, config, deploy, instance, leader};
 
 use crate::report;
@@ -46,16 +46,7 @@ async fn one(
     match &action.act {
         Act::Start { slot, server, memory_bytes } => {
             let Some(address) = address() else { return Ok(false) };
-            let new = instance::all::NewInstance {
-                app: slot.app,
-                release: slot.release,
-                process: &slot.process,
-                index: slot.index,
-                server: *server,
-                address,
-                memory_bytes: *memory_bytes,
-            };
-            instance::all::place(tx, new).await?;
+            instance::all::place(tx, new(slot, *server, address, *memory_bytes)).await?;
             Ok(true)
         }
         Act::Drain { instance } => instance::all::want(tx, *instance, Wanted::Run, Wanted::Drain).await,
@@ -80,12 +71,22 @@ async fn one(
                 config::all::take_serving(tx, *deploy).await?;
             }
             let Some((image, manifest)) = deploy::all::image(tx, *deploy).await? else { return Ok(false) };
-            if !deploy::all::enter(tx, *deploy, DeployState::Queued, DeployState::Starting).await? {
+            let formation = match report::formation(tx, known.app, &manifest).await? {
+                Ok(formation) => formation,
+                Err(reason) => return fail(tx, *deploy, DeployState::Queued, &reason).await,
+            };
+            if !report::go_on(tx, *deploy, DeployState::Queued, known.cause, &manifest).await? {
                 return Ok(false);
             }
-            let formation = plan::formation(&manifest);
             report::release(tx, known.app, known.number, &image, formation).await?;
-            deploy::all::begin_step(tx, *deploy, Step::Start).await?;
+            Ok(true)
+        }
+        Act::Release { deploy, slot, server, memory_bytes } => {
+            let Some(address) = address() else { return Ok(false) };
+            if !deploy::all::claim_step(tx, *deploy, Step::Release, "its instance").await? {
+                return Ok(false);
+            }
+            instance::all::place(tx, new(slot, *server, address, *memory_bytes)).await?;
             Ok(true)
         }
         Act::BuildAgain { deploy, attempt, server } => {
@@ -121,13 +122,7 @@ async fn one(
         }
         Act::Fail { deploy, reason } => {
             let Some(known) = fleet.deploys.iter().find(|d| d.id == *deploy) else { return Ok(false) };
-            if !deploy::all::enter(tx, *deploy, known.state, DeployState::Failed).await? {
-                return Ok(false);
-            }
-            deploy::all::fail_steps(tx, *deploy).await?;
-            deploy::all::stop_counting(tx, *deploy).await?;
-            deploy::all::explain(tx, *deploy, &reason.message, reason.hint.as_deref()).await?;
-            Ok(true)
+            fail(tx, *deploy, known.state, reason).await
         }
         Act::EndDrain { deploy } => {
             if !deploy::all::end_step(tx, *deploy, Step::Drain, None, Outcome::Done, None).await? {
@@ -138,5 +133,28 @@ async fn one(
             deploy::all::stop_counting(tx, *deploy).await?;
             Ok(true)
         }
+    }
+}
+
+/// False: it is not in `from` any more.
+async fn fail(tx: &mut Tx, deploy: DeployId, from: DeployState, reason: &Reason) -> Result<bool, StoreError> {
+    if !deploy::all::enter(tx, deploy, from, DeployState::Failed).await? {
+        return Ok(false);
+    }
+    deploy::all::fail_steps(tx, deploy).await?;
+    deploy::all::stop_counting(tx, deploy).await?;
+    deploy::all::explain(tx, deploy, &reason.message, reason.hint.as_deref()).await?;
+    Ok(true)
+}
+
+fn new(slot: &Slot, server: ServerId, address: IpAddr, memory_bytes: u64) -> instance::all::NewInstance<'_> {
+    instance::all::NewInstance {
+        app: slot.app,
+        release: slot.release,
+        process: &slot.process,
+        index: slot.index,
+        server,
+        address,
+        memory_bytes,
     }
 }

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use domain::wire::{BuildReport, BuildState, Committed, InstanceReport, Manifest, RunnerReport};
-use domain::{DeployState, ImageHash, Outcome, Reason, ReleaseNumber, ServerId, Step, Time};
-use store::{StoreError, Tx, deploy, instance, leader, server};
+use domain::{
+    AppId, AppState, Cause, DeployId, DeployState, ImageHash, InstanceId, InstanceState, Outcome, Reason,
+    ReleaseNumber, ServerId, Step, Time,
+};
+use store::{StoreError, Tx, app, deploy, instance, leader, server};
 
 use crate::known::ServerFacts;
 use crate::readings::{self, Source};
@@ -42,7 +45,10 @@ pub async fn take(
         }
         for InstanceReport { id, state, reason, restarts, .. } in &news {
             let restarts = i32::try_from(*restarts).unwrap_or(i32::MAX);
-            instance::all::report(&mut tx, server, *id, *state, reason.as_ref(), restarts).await?;
+            let is_news = instance::all::report(&mut tx, server, *id, *state, reason.as_ref(), restarts).await?;
+            if is_news && state.is_gone() {
+                released(&mut tx, epoch, *id, *state, reason.as_ref()).await?;
+            }
         }
         for build in builds {
             ended(&mut tx, epoch, server, build).await?;
@@ -66,15 +72,16 @@ async fn ended(tx: &mut Tx, epoch: i64, server: ServerId, build: &BuildReport) -
     let outcome = match &build.state {
         BuildState::Running => return Ok(()),
         BuildState::Failed { reason } => Err(reason.clone()),
-        BuildState::Done { image, manifest } => runnable(manifest).map(|formation| (image, manifest, formation)),
+        BuildState::Done { image, manifest } => {
+            formation(tx, facts.app_id, manifest).await?.map(|formation| (image, manifest, formation))
+        }
     };
     match outcome {
         Ok((image, manifest, formation)) => {
             deploy::all::end_step(tx, id, Step::Build, Some(build.attempt), Outcome::Done, None).await?;
             deploy::all::built(tx, id, image, manifest).await?;
             release(tx, facts.app_id, facts.number, image, formation).await?;
-            deploy::all::enter(tx, id, DeployState::Building, DeployState::Starting).await?;
-            deploy::all::begin_step(tx, id, Step::Start).await?;
+            go_on(tx, id, DeployState::Building, facts.cause, manifest).await?;
             let what = format!("start deploy {} of {}", facts.number, facts.app_name);
             leader::decided(tx, epoch, Some(facts.app_id), &what, "its image is built").await
         }
@@ -89,15 +96,86 @@ async fn ended(tx: &mut Tx, epoch: i64, server: ServerId, build: &BuildReport) -
     }
 }
 
+/// A deploy that has its image: the process `release`, if it runs one, or else its instances. False: it is
+/// not in `from` any more.
+pub(crate) async fn go_on(
+    tx: &mut Tx,
+    deploy: DeployId,
+    from: DeployState,
+    cause: Cause,
+    manifest: &Manifest,
+) -> Result<bool, StoreError> {
+    let (to, step) = match plan::runs_release(cause, manifest) {
+        true => (DeployState::Releasing, Step::Release),
+        false => (DeployState::Starting, Step::Start),
+    };
+    if !deploy::all::enter(tx, deploy, from, to).await? {
+        return Ok(false);
+    }
+    deploy::all::begin_step(tx, deploy, step).await?;
+    Ok(true)
+}
+
+/// An instance is gone: if a deploy waited for it, it goes on, or fails.
+async fn released(
+    tx: &mut Tx,
+    epoch: i64,
+    instance: InstanceId,
+    state: InstanceState,
+    reason: Option<&Reason>,
+) -> Result<(), StoreError> {
+    let Some(facts) = deploy::all::releasing(tx, instance).await? else { return Ok(()) };
+    let id = facts.deploy;
+    let app = Some(facts.app_id);
+    if state == InstanceState::Done {
+        deploy::all::end_step(tx, id, Step::Release, None, Outcome::Done, None).await?;
+        deploy::all::enter(tx, id, DeployState::Releasing, DeployState::Starting).await?;
+        deploy::all::begin_step(tx, id, Step::Start).await?;
+        let what = format!("start deploy {} of {}", facts.number, facts.app_name);
+        return leader::decided(tx, epoch, app, &what, "its process `release` has ended well").await;
+    }
+    let reason = reason.cloned().unwrap_or_else(|| Reason::new("`release` was stopped before its end"));
+    deploy::all::end_step(tx, id, Step::Release, None, Outcome::Failed, Some(&reason.message)).await?;
+    deploy::all::enter(tx, id, DeployState::Releasing, DeployState::Failed).await?;
+    deploy::all::explain(tx, id, &reason.message, reason.hint.as_deref()).await?;
+    let what = format!("fail deploy {} of {}", facts.number, facts.app_name);
+    leader::decided(tx, epoch, app, &what, &reason.to_string()).await
+}
+
 type Formation = BTreeMap<domain::ProcessName, plan::Size>;
 
-fn runnable(manifest: &Manifest) -> Result<Formation, Reason> {
-    let formation = plan::formation(manifest);
+/// What a new release of the app runs, or why it may not.
+pub(crate) async fn formation(
+    tx: &mut Tx,
+    app: AppId,
+    manifest: &Manifest,
+) -> Result<Result<Formation, Reason>, StoreError> {
+    let chosen = app::chosen(&mut ***tx, app).await?;
+    let formation = plan::formation(manifest, &chosen.memory.0);
     if formation.is_empty() {
         let reason = Reason::new("the build found nothing to run");
-        return Err(reason.hint("add a Procfile with a line such as `web: gunicorn app:app`"));
+        return Ok(Err(reason.hint("add a Procfile with a line such as `web: gunicorn app:app`")));
     }
-    Ok(formation)
+    let reserved = app::reserved(&mut ***tx, chosen.customer_id).await?;
+    let bytes = |r: &app::Reserved| {
+        let sizes = r.formation.0.iter().map(|(process, s)| (process.clone(), size(s))).collect();
+        runs(sizes, &r.counts.0)
+    };
+    let (mine, others): (Vec<_>, Vec<_>) = reserved.iter().partition(|r| r.app_id == app);
+    let others = others.into_iter().filter(|r| r.state == AppState::Running).map(bytes).sum();
+    let was = mine.into_iter().map(bytes).sum();
+    let max = u64::try_from(chosen.memory_bytes_max).unwrap_or(0);
+    let over = plan::over_memory(was, runs(formation.clone(), &chosen.counts.0), others, max);
+    Ok(over.map_or(Ok(formation), Err))
+}
+
+fn runs(mut formation: Formation, counts: &app::Counts) -> u64 {
+    plan::scaled(&mut formation, counts);
+    plan::memory(&formation)
+}
+
+pub(crate) fn size(s: &deploy::all::Size) -> plan::Size {
+    plan::Size { count: s.count, memory_bytes: s.memory_bytes, cpu_millis: s.cpu_millis }
 }
 
 pub(crate) async fn release(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::{AppId, CustomerId, Reason, Time};
 use ipnet::Ipv4Net;
-use plan::{App, Deploy, Failure, Fleet, Instance, OpenStep, Release, Server, Size, Slot, Subnet, Tip};
+use plan::{App, Deploy, Failure, Fleet, Instance, OpenStep, Release, Server, Slot, Subnet, Tip};
 use store::{Db, StoreError, deploy, instance};
 
 use crate::config::Configs;
@@ -127,8 +127,7 @@ fn apps(rows: Vec<store::app::all::App>, hostnames: Vec<store::app::all::Host>) 
 }
 
 fn release(row: deploy::all::Release, configs: &Configs) -> ((domain::AppId, domain::ReleaseNumber), Release) {
-    let size = |s: deploy::all::Size| Size { count: s.count, memory_bytes: s.memory_bytes, cpu_millis: s.cpu_millis };
-    let formation = row.formation.0.into_iter().map(|(process, s)| (process, size(s))).collect();
+    let formation = row.formation.0.iter().map(|(process, s)| (process.clone(), crate::report::size(s))).collect();
     let config = configs.get(row.app_id, row.config_version);
     ((row.app_id, row.number), Release { image: row.image, formation, manifest: row.manifest.0, config })
 }
@@ -136,7 +135,7 @@ fn release(row: deploy::all::Release, configs: &Configs) -> ((domain::AppId, dom
 fn deploys(rows: Vec<deploy::all::Open>, steps: &[deploy::all::OpenStep]) -> Vec<Deploy> {
     let open = |id| {
         let mine = steps.iter().filter(move |s| s.deploy_id == id);
-        mine.map(|s| OpenStep { step: s.step, attempt: s.attempt, started: s.started }).collect()
+        mine.map(|s| OpenStep { step: s.step, attempt: s.attempt, started: s.started, claimed: s.claimed }).collect()
     };
     rows.into_iter()
         .map(|row| Deploy {

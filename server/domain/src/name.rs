@@ -188,6 +188,13 @@ impl ProcessName {
     pub fn is_web(&self) -> bool {
         self.0 == Self::WEB
     }
+
+    /// The process that runs once, before a release's others are started.
+    pub const RELEASE: &'static str = "release";
+
+    pub fn is_release(&self) -> bool {
+        self.0 == Self::RELEASE
+    }
 }
 
 name!(

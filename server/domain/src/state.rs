@@ -49,6 +49,8 @@ words! {
         /// Waits for an earlier deploy of the app, or for a free builder.
         Queued => "queued",
         Building => "building",
+        /// Its process `release` runs, once.
+        Releasing => "releasing",
         /// Its instances start and are not healthy yet.
         Starting => "starting",
         /// Its instances are healthy; the balancers are being told.
@@ -70,6 +72,8 @@ words! {
     /// A step of a deploy, in this order.
     pub enum Step {
         Build => "build",
+        /// The process `release` runs once, before anything of the new release is started.
+        Release => "release",
         Start => "start",
         Switch => "switch",
         /// The deploy branch is moved to the pushed commit (only a push has one).
@@ -113,6 +117,8 @@ words! {
         Again => "again",
         /// Config vars were changed.
         Config => "config",
+        /// What serves, with more or less memory.
+        Resize => "resize",
     }
 }
 
@@ -141,12 +147,14 @@ words! {
         Failed => "failed",
         /// Gone, its last readings spooled.
         Stopped => "stopped",
+        /// Was to run once, and ended with code 0.
+        Done => "done",
     }
 }
 
 impl InstanceState {
     pub fn is_gone(self) -> bool {
-        matches!(self, Self::Failed | Self::Stopped)
+        matches!(self, Self::Failed | Self::Stopped | Self::Done)
     }
 }
 

@@ -99,6 +99,15 @@ pub struct InstanceSpec {
     pub limits: Limits,
     pub health: Health,
     pub stop_timeout_ms: u64,
+    /// It is to end by itself, and is never started a second time.
+    #[serde(default)]
+    pub once: Option<Once>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// It may run so long.
+    pub time_ms: u64,
 }
 
 /// An app's two UIDs (and GIDs), for life and the same on every server.
@@ -168,6 +177,37 @@ pub struct Manifest {
     pub stack: String,
     /// Size of the squashfs file.
     pub bytes: u64,
+    /// What `berth.toml` says.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// Of an app, by its `berth.toml`; what is absent is Berth's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    pub processes: BTreeMap<ProcessName, ProcessSettings>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessSettings {
+    /// How many run when the app's customer says nothing else.
+    pub count: Option<u16>,
+    pub memory_bytes: Option<u64>,
+    pub stop_timeout_ms: Option<u64>,
+    /// Of `web`: a path that must answer below 400.
+    pub health: Option<String>,
+    /// Of `web`.
+    pub start_timeout_ms: Option<u64>,
+    /// Of `release`: how long it may run.
+    pub timeout_ms: Option<u64>,
+}
+
+impl Settings {
+    pub fn of(&self, process: &str) -> Option<&ProcessSettings> {
+        self.processes.iter().find(|(name, _)| name.as_str() == process).map(|(_, settings)| settings)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -496,7 +536,11 @@ pub enum GitVerb {
     /// Makes a repository that is not there from bundles, which come on standard input as frames
     /// (the shim's `hook` has their table). It is there when this exits with 0, and else not.
     Restore {
+        /// The deploy branch.
         branch: Option<GitBranch>,
+        /// All others. What the bundles have besides is left out.
+        #[serde(default)]
+        branches: Vec<GitBranch>,
     },
 }
 

@@ -40,9 +40,16 @@ pub enum Act {
         deploy: DeployId,
         server: ServerId,
     },
-    /// Its image is there already. Queued → starting.
+    /// Its image is there already. Queued → releasing or starting.
     Begin {
         deploy: DeployId,
+    },
+    /// The step `release` is claimed and its process placed: once, whatever becomes of it.
+    Release {
+        deploy: DeployId,
+        slot: Slot,
+        server: ServerId,
+        memory_bytes: u64,
     },
     /// A new attempt at the build, on this server.
     BuildAgain {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use domain::wire::{BuildSpec, Health, InstanceSpec, Limits, Uids};
+use domain::wire::{BuildSpec, Health, InstanceSpec, Limits, Once, Uids};
 use domain::{AppId, DeployState, ImageHash, ServerId, Step};
 
-use crate::deploy::{BUILD_CPU_MILLIS, BUILD_DISK_BYTES, BUILD_MEMORY_BYTES, START_TIMEOUT};
+use crate::deploy::{BUILD_CPU_MILLIS, BUILD_DISK_BYTES, BUILD_MEMORY_BYTES, start_timeout};
 use crate::place::DRAIN_MAX;
+use crate::release::release_timeout;
 use crate::{Deploy, Fleet, Instance, WEB_PORT};
 
 const PIDS: u32 = 256;
@@ -43,6 +44,8 @@ fn instance(fleet: &Fleet, instance: &Instance) -> Option<InstanceSpec> {
     env.insert("BERTH_APP".to_owned(), app.name.to_string());
     env.insert("BERTH_RELEASE".to_owned(), slot.release.to_string());
     let size = release.formation.get(&slot.process);
+    let settings = release.manifest.settings.of(slot.process.as_str());
+    let stop_timeout_ms = settings.and_then(|s| s.stop_timeout_ms).unwrap_or(STOP_TIMEOUT_MS);
     Some(InstanceSpec {
         id: instance.id,
         app: app.id,
@@ -65,8 +68,15 @@ fn instance(fleet: &Fleet, instance: &Instance) -> Option<InstanceSpec> {
             pids: PIDS,
             disk_bytes: DISK_BYTES,
         },
-        health: Health { path: None, start_timeout_ms: START_TIMEOUT.as_millis() as u64 },
-        stop_timeout_ms: STOP_TIMEOUT_MS.min(DRAIN_MAX.as_millis() as u64),
+        health: Health {
+            path: settings.and_then(|s| s.health.clone()).filter(|_| slot.process.is_web()),
+            start_timeout_ms: start_timeout(&release.manifest).as_millis() as u64,
+        },
+        stop_timeout_ms: stop_timeout_ms.min(DRAIN_MAX.as_millis() as u64),
+        once: slot
+            .process
+            .is_release()
+            .then(|| Once { time_ms: release_timeout(&release.manifest).as_millis() as u64 }),
     })
 }
 

@@ -1,4 +1,4 @@
-//! How deploys go on: one at a time an app, in order; build → start → switch → branch → drain.
+//! How deploys go on: one at a time an app, in order; build → release → start → switch → branch → drain.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use domain::wire::Manifest;
 use domain::{AppId, AppState, Cause, DeployState, InstanceState, ProcessName, Reason, ServerId, Step, Time};
 
 use crate::place::{free_memory, full, has_room, is_lost, takes_new};
-use crate::{Act, Action, DRAIN_MAX, Deploy, Fleet, Instance, Refused, Size};
+use crate::{Act, Action, DRAIN_MAX, Deploy, Fleet, Instance, Refused};
 
 /// How long a build may take when its customer's limit says nothing else.
 pub const BUILD_TIME: Duration = Duration::from_secs(600);
@@ -25,28 +25,13 @@ const START_GRACE: Duration = Duration::from_secs(60);
 /// How long the next deploy waits for a branch to be moved by the one before.
 const BRANCH_WAIT: Duration = Duration::from_secs(60);
 
-const MEMORY_BYTES: u64 = 512 << 20;
-const CPU_MILLIS: u32 = 1000;
-
-/// What a new release runs: one of each process type; `release` is no such process.
-pub fn formation(manifest: &Manifest) -> BTreeMap<ProcessName, Size> {
-    let size = Size { count: 1, memory_bytes: MEMORY_BYTES, cpu_millis: CPU_MILLIS };
-    manifest.processes.keys().filter(|p| p.as_str() != "release").map(|p| (p.clone(), size)).collect()
-}
-
-/// The formation with as many of each process type as the app's customer wants.
-pub fn scaled(formation: &mut BTreeMap<ProcessName, Size>, counts: &BTreeMap<ProcessName, u16>) {
-    for (process, size) in formation {
-        size.count = counts.get(process).copied().unwrap_or(size.count);
-    }
-}
-
 /// One step for each deploy that can take one. `refused` is what [`crate::place`] found no place for.
 pub fn deploy(fleet: &Fleet, refused: &[Refused], now: Time) -> Vec<Action> {
     let mut plan = Plan { fleet, refused, now, free: free_memory(fleet), actions: Vec::new() };
     for deploy in &fleet.deploys {
         match deploy.state {
             DeployState::Building => plan.building(deploy),
+            DeployState::Releasing => plan.releasing(deploy),
             DeployState::Starting => plan.starting(deploy),
             DeployState::Switching => plan.switching(deploy),
             DeployState::Live => plan.draining(deploy),
@@ -62,16 +47,22 @@ pub fn deploy(fleet: &Fleet, refused: &[Refused], now: Time) -> Vec<Action> {
     plan.actions
 }
 
-struct Plan<'a> {
-    fleet: &'a Fleet,
+/// How long a `web` may take until it answers.
+pub(crate) fn start_timeout(manifest: &Manifest) -> Duration {
+    let says = manifest.settings.of(ProcessName::WEB).and_then(|web| web.start_timeout_ms);
+    says.map_or(START_TIMEOUT, Duration::from_millis)
+}
+
+pub(crate) struct Plan<'a> {
+    pub(crate) fleet: &'a Fleet,
     refused: &'a [Refused],
-    now: Time,
-    free: BTreeMap<ServerId, u64>,
+    pub(crate) now: Time,
+    pub(crate) free: BTreeMap<ServerId, u64>,
     actions: Vec<Action>,
 }
 
 impl Plan<'_> {
-    fn act(&mut self, act: Act, deploy: &Deploy, verb: &str, reason: impl Into<String>) {
+    pub(crate) fn act(&mut self, act: Act, deploy: &Deploy, verb: &str, reason: impl Into<String>) {
         let what = match self.fleet.app(deploy.app) {
             Some(app) => format!("{verb} deploy {} of {}", deploy.number, app.name),
             None => format!("{verb} deploy {} of app {}", deploy.number, deploy.app),
@@ -79,7 +70,7 @@ impl Plan<'_> {
         self.actions.push(Action { act, app: Some(deploy.app), what, reason: reason.into() });
     }
 
-    fn fail(&mut self, deploy: &Deploy, reason: Reason) {
+    pub(crate) fn fail(&mut self, deploy: &Deploy, reason: Reason) {
         let serving = self.fleet.app(deploy.app).and_then(|a| a.serving);
         let words = match serving {
             Some(s) => format!("release {} was not switched on, release {s} still serves: {reason}", deploy.number),
@@ -233,9 +224,10 @@ impl Plan<'_> {
         if healthy >= wanted {
             return self.act(Act::Switch { deploy: deploy.id }, deploy, "switch on", "all its instances are healthy");
         }
-        if self.now.since(deploy.state_since) >= START_TIMEOUT + START_GRACE {
+        let limit = start_timeout(&made.manifest);
+        if self.now.since(deploy.state_since) >= limit + START_GRACE {
             let late = fleet.living().find(|i| mine(&i.slot) && i.state != InstanceState::Healthy);
-            let seconds = START_TIMEOUT.as_secs();
+            let seconds = limit.as_secs();
             let reason = late.and_then(|i| i.reason.clone()).unwrap_or_else(|| match late {
                 Some(i) => Reason::new(format!("{}.{} did not start within {seconds} s", i.slot.process, i.slot.index)),
                 None => Reason::new(format!("its instances did not start within {seconds} s")),

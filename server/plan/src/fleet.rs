@@ -122,6 +122,8 @@ pub struct OpenStep {
     pub step: Step,
     pub attempt: i32,
     pub started: Time,
+    /// Somebody took it on.
+    pub claimed: bool,
 }
 
 /// Where a deploy last moved a branch to.
@@ -198,7 +200,11 @@ impl Fleet {
     /// The deploy of `app` that is under way: at most one.
     pub(crate) fn under_way(&self, app: AppId) -> Option<&Deploy> {
         self.deploys.iter().find(|d| {
-            d.app == app && matches!(d.state, DeployState::Building | DeployState::Starting | DeployState::Switching)
+            d.app == app
+                && matches!(
+                    d.state,
+                    DeployState::Building | DeployState::Releasing | DeployState::Starting | DeployState::Switching
+                )
         })
     }
 

@@ -15,7 +15,9 @@ pub mod collect;
 mod deploy;
 mod fleet;
 mod place;
+mod release;
 mod route;
+mod size;
 mod space;
 
 #[cfg(test)]
@@ -24,12 +26,14 @@ mod simulated;
 pub use self::action::{Act, Action};
 pub use self::address::{Subnet, addresses};
 pub use self::assign::{Assigned, assign};
-pub use self::deploy::{BUILD_ATTEMPTS_MAX, BUILD_TIME, START_TIMEOUT, deploy, formation, scaled};
+pub use self::deploy::{BUILD_ATTEMPTS_MAX, BUILD_TIME, START_TIMEOUT, deploy};
 pub use self::fleet::{
     App, Deploy, Failure, Fleet, Held, Instance, OpenStep, Presence, Release, Server, Size, Slot, Tip,
 };
 pub use self::place::{DRAIN_MAX, Refused, SERVER_LEASE, place};
+pub use self::release::runs_release;
 pub use self::route::{WEB_PORT, route};
+pub use self::size::{COUNT_MAX, MEMORY_SIZES, formation, memory, memory_words, over_memory, scaled};
 pub use self::space::{Room, SPACE_HINT, refuses, reserve, room};
 
 /// Both halves: what should run where, and how deploys go on. In the order in which it is to be applied.

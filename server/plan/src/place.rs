@@ -47,6 +47,7 @@ pub fn place(fleet: &Fleet, now: Time) -> (Vec<Action>, Vec<Refused>) {
             None => {}
         }
     }
+    kept.extend(fleet.living().filter(|i| releases(fleet, i)).map(|i| i.id));
     for instance in fleet.living() {
         if !kept.contains(&instance.id) {
             plan.end(instance);
@@ -63,7 +64,8 @@ fn slots(fleet: &Fleet, app: &App) -> Vec<(Slot, u64)> {
     if app.state != AppState::Running {
         return Vec::new();
     }
-    let next = fleet.under_way(app.id).filter(|d| d.state != DeployState::Building).map(|d| d.release());
+    let starts = |d: &&crate::Deploy| matches!(d.state, DeployState::Starting | DeployState::Switching);
+    let next = fleet.under_way(app.id).filter(starts).map(|d| d.release());
     let mut slots = BTreeMap::new();
     for release in app.serving.into_iter().chain(next) {
         let Some(made) = fleet.releases.get(&(app.id, release)) else { continue };
@@ -75,6 +77,14 @@ fn slots(fleet: &Fleet, app: &App) -> Vec<(Slot, u64)> {
         }
     }
     slots.into_iter().collect()
+}
+
+/// It is the process `release` of a deploy that waits for it.
+fn releases(fleet: &Fleet, instance: &Instance) -> bool {
+    let slot = &instance.slot;
+    let waits = |d: &crate::Deploy| d.state == DeployState::Releasing && d.release() == slot.release;
+    let runs = fleet.app(slot.app).is_some_and(|app| app.state == AppState::Running);
+    slot.process.is_release() && runs && fleet.under_way(slot.app).is_some_and(waits)
 }
 
 /// A server that was silent for a lease. One that was not heard yet since the coordinator began gets as long.

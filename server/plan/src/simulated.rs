@@ -18,6 +18,7 @@ mod decisions;
 const MIB: u64 = 1 << 20;
 
 /// A fleet with a clock, and runners and balancers that do as they are asked.
+#[derive(Clone)]
 struct World {
     fleet: Fleet,
     now: Time,
@@ -41,6 +42,7 @@ fn manifest() -> Manifest {
         buildpack: "static".to_owned(),
         stack: "host".to_owned(),
         bytes: 1,
+        settings: Default::default(),
     }
 }
 
@@ -134,7 +136,7 @@ impl World {
     }
 
     fn push(&mut self, app: AppId, number: i64, state: DeployState) {
-        let open = |step| OpenStep { step, attempt: 1, started: self.now };
+        let open = |step| OpenStep { step, attempt: 1, started: self.now, claimed: false };
         let builder = (state == DeployState::Building).then(|| (ServerId(1), Ipv4Addr::new(10, 100, 9, 9)));
         self.fleet.deploys.push(Deploy {
             id: DeployId(app.0 * 1000 + number),
@@ -186,7 +188,8 @@ impl World {
         let deploy = self.deploy_mut(id);
         deploy.state = state;
         deploy.state_since = now;
-        deploy.open = open.iter().map(|step| OpenStep { step: *step, attempt: 1, started: now }).collect();
+        deploy.open =
+            open.iter().map(|step| OpenStep { step: *step, attempt: 1, started: now, claimed: false }).collect();
     }
 
     fn apply(&mut self, actions: &[Action]) {
@@ -218,12 +221,18 @@ impl World {
                     self.add_release(app, release, 2);
                     self.enter(deploy, DeployState::Starting, &[Step::Start]);
                 }
+                Act::Release { deploy, slot, server, memory_bytes } => {
+                    self.put(slot, server, memory_bytes, InstanceState::Placed);
+                    let open = self.deploy_mut(deploy).open.iter_mut().find(|open| open.step == Step::Release);
+                    assert!(!std::mem::replace(&mut open.unwrap().claimed, true), "it is claimed once");
+                }
                 Act::BuildAgain { deploy, attempt, server } => {
                     let now = self.now;
                     let deploy = self.deploy_mut(deploy);
                     let address = deploy.builder.unwrap().1;
                     deploy.builder = Some((server, address));
-                    deploy.open = vec![OpenStep { step: Step::Build, attempt: attempt + 1, started: now }];
+                    deploy.open =
+                        vec![OpenStep { step: Step::Build, attempt: attempt + 1, started: now, claimed: false }];
                 }
                 Act::Switch { deploy } => {
                     self.enter(deploy, DeployState::Switching, &[Step::Switch]);

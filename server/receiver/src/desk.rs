@@ -85,6 +85,23 @@ pub(crate) trait Desk: Clone + Send + Sync + 'static {
     /// The last commits that the object store has.
     fn commits_kept(&self, app: AppId) -> impl Future<Output = Result<Vec<CommitId>, DeskError>> + Send;
 
+    /// Notes where a branch is that is not deployed, and what it has that the deploys have not.
+    fn branch_keep(
+        &self,
+        actor: &Actor,
+        app: AppId,
+        name: &str,
+        commit: &CommitId,
+        bundle: Option<&BundleHash>,
+    ) -> impl Future<Output = Result<(), DeskError>> + Send;
+
+    fn branch_forget(
+        &self,
+        actor: &Actor,
+        app: AppId,
+        name: &str,
+    ) -> impl Future<Output = Result<(), DeskError>> + Send;
+
     /// What an app's repository is made of.
     fn repository(&self, app: AppId) -> impl Future<Output = Result<Repository, DeskError>> + Send;
 
@@ -160,6 +177,21 @@ impl Desk for Commands {
 
     async fn commits_kept(&self, app: AppId) -> Result<Vec<CommitId>, DeskError> {
         Ok(Commands::commits_kept(self, app, COMMITS_KEPT).await?)
+    }
+
+    async fn branch_keep(
+        &self,
+        actor: &Actor,
+        app: AppId,
+        name: &str,
+        commit: &CommitId,
+        bundle: Option<&BundleHash>,
+    ) -> Result<(), DeskError> {
+        Ok(Commands::branch_keep(self, actor, app, name, commit, bundle).await?)
+    }
+
+    async fn branch_forget(&self, actor: &Actor, app: AppId, name: &str) -> Result<(), DeskError> {
+        Ok(Commands::branch_forget(self, actor, app, name).await?)
     }
 
     async fn repository(&self, app: AppId) -> Result<Repository, DeskError> {

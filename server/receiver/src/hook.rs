@@ -80,6 +80,8 @@ pub(crate) enum FromHook {
     TarEnd,
     Bundle(Bytes),
     BundleEnd,
+    /// A branch was put where it should be.
+    Kept,
     Failed(String),
 }
 
@@ -88,6 +90,8 @@ pub(crate) enum ToHook<'a> {
     Deploy(&'a str),
     /// The commit, and those that are kept.
     History(&'a str, &'a [CommitId]),
+    /// A branch, where it is put, and where it must be now.
+    Keep(&'a str, Option<&'a CommitId>, Option<&'a CommitId>),
     Taken(&'a str),
     Refused(&'a str, &'a str),
     End,
@@ -127,6 +131,7 @@ impl Hook {
             b'e' => FromHook::TarEnd,
             b'b' => FromHook::Bundle(body.into()),
             b'f' => FromHook::BundleEnd,
+            b'k' => FromHook::Kept,
             b'x' => FromHook::Failed(text(body)),
             _ => return Err(bad("the hook said something unknown")),
         })
@@ -138,6 +143,11 @@ impl Hook {
             ToHook::Deploy(commit) => (b'd', commit.to_owned()),
             ToHook::History(commit, kept) => {
                 (b'h', kept.iter().fold(commit.to_owned(), |all, one| format!("{all} {one}")))
+            }
+            ToHook::Keep(name, new, old) => {
+                let zeros = "0".repeat(new.or(old).map_or(40, |commit| commit.as_str().len()));
+                let [new, old] = [new, old].map(|commit| commit.map_or(zeros.as_str(), CommitId::as_str));
+                (b'k', format!("{name} {new} {old}"))
             }
             ToHook::Taken(name) => (b'o', name.to_owned()),
             ToHook::Refused(name, reason) => (b'n', format!("{name} {reason}")),

@@ -43,6 +43,24 @@ struct Pushed {
     new: Option<CommitId>,
 }
 
+impl Pushed {
+    fn branch(&self) -> Option<&str> {
+        self.name.strip_prefix("refs/heads/")
+    }
+}
+
+/// Which branch of the app is deployed. Until one has been, the push decides: `main`, or `master` where there is
+/// no `main` in it.
+fn deploy_branch<'a>(target: &'a PushTarget, refs: &[Pushed]) -> &'a str {
+    let brings = |name: &str| refs.iter().any(|r| r.new.is_some() && r.branch() == Some(name));
+    match () {
+        () if target.decided => &target.deploy_branch,
+        () if brings("main") => "main",
+        () if brings("master") => "master",
+        () => &target.deploy_branch,
+    }
+}
+
 /// The end of one push, as the pusher hears of it.
 enum End {
     Taken,
@@ -72,11 +90,24 @@ struct Push<'a, D> {
 impl<D: Desk> Push<'_, D> {
     async fn run(&self, hook: &mut Hook) -> Result<(), PushError> {
         let refs = self.read_refs(hook).await?;
+        let main = deploy_branch(self.target, &refs);
+        let deployed = |pushed: &&Pushed| pushed.branch() == Some(main);
         let mut answers = Vec::new();
-        for pushed in &refs {
-            let end = match self.refuse(pushed, &refs) {
-                Some(reason) => End::Refused(reason),
-                None => self.deploy(hook, pushed).await?,
+        self.tell_of_tags(hook, &refs, main).await?;
+        // These first: a deploy takes its time.
+        for pushed in refs.iter().filter(|pushed| !deployed(pushed)) {
+            let end = match pushed.branch() {
+                Some(branch) => self.keep(hook, pushed, branch, main, refs.iter().any(|r| deployed(&r))).await?,
+                // Ignored, and that was told: the rest of the push is not to fail for it.
+                None if pushed.name.starts_with("refs/tags/") => End::Taken,
+                None => End::Refused(format!("such refs are not kept here; push {main} to deploy")),
+            };
+            answers.push((pushed.name.as_str(), end));
+        }
+        for pushed in refs.iter().filter(deployed) {
+            let end = match &pushed.new {
+                Some(commit) => self.deploy(hook, pushed, commit, main).await?,
+                None => End::Refused(format!("{main} is what is deployed, it cannot be deleted")),
             };
             answers.push((pushed.name.as_str(), end));
         }
@@ -101,26 +132,65 @@ impl<D: Desk> Push<'_, D> {
         }
     }
 
-    /// Why a ref is not deployed.
-    fn refuse(&self, pushed: &Pushed, all: &[Pushed]) -> Option<String> {
-        let main = &self.target.deploy_branch;
-        let Some(branch) = pushed.name.strip_prefix("refs/heads/") else {
-            let what = if pushed.name.starts_with("refs/tags/") { "tags" } else { "such refs" };
-            return Some(format!("{what} are not kept here; push {main} to deploy"));
-        };
-        if branch != main {
-            let deploys_too = all.iter().any(|other| other.name.strip_prefix("refs/heads/") == Some(main));
-            return Some(if deploys_too {
-                format!("only {main} is deployed")
-            } else {
-                format!("only {main} is deployed; to deploy this: git push <remote> {branch}:{main}")
-            });
+    /// Tags name what is in the history anyway: nothing here reads them.
+    async fn tell_of_tags(&self, hook: &mut Hook, refs: &[Pushed], main: &str) -> Result<(), PushError> {
+        let tags: Vec<&str> =
+            refs.iter().filter(|r| r.new.is_some()).filter_map(|r| r.name.strip_prefix("refs/tags/")).collect();
+        let deploys = refs.iter().any(|r| r.branch() == Some(main));
+        match tags.as_slice() {
+            [] => {}
+            [tag] if deploys => say(hook, &format!("tag {tag} is ignored: only branches are kept here")).await?,
+            [tag] => {
+                let how = format!("to deploy what it names: git push <remote> {tag}^{{}}:{main}");
+                say(hook, &format!("tag {tag} is ignored: only branches are kept here; {how}")).await?;
+            }
+            tags => say(hook, &format!("{} tags are ignored: only branches are kept here", tags.len())).await?,
         }
-        pushed.new.is_none().then(|| format!("{main} is what is deployed, it cannot be deleted"))
+        Ok(())
     }
 
-    async fn deploy(&self, hook: &mut Hook, pushed: &Pushed) -> Result<End, PushError> {
-        let Some(commit) = &pushed.new else { return Ok(End::Refused("nothing to deploy".to_owned())) };
+    /// A branch that is not deployed: stored, or deleted.
+    async fn keep(
+        &self,
+        hook: &mut Hook,
+        pushed: &Pushed,
+        branch: &str,
+        main: &str,
+        deploys_too: bool,
+    ) -> Result<End, PushError> {
+        let (desk, app) = (&self.door.desk, self.target.app);
+        let bundle = match &pushed.new {
+            None => None,
+            Some(commit) => match self.take_history(hook, commit).await? {
+                Ok(taken) => taken,
+                Err(reason) => return Ok(End::Refused(reason)),
+            },
+        };
+        let (new, old) = (pushed.new.as_ref(), pushed.old.as_ref());
+        if let Err(reason) = put(hook, &pushed.name, new, old).await? {
+            return Ok(End::Refused(reason));
+        }
+        let stored = match &pushed.new {
+            Some(commit) => desk.branch_keep(self.actor, app, branch, commit, bundle.as_ref()).await,
+            None => desk.branch_forget(self.actor, app, branch).await,
+        };
+        if let Err(error) = stored {
+            // What is not written down would be lost with the repository: as if it was never pushed.
+            if let Err(reason) = put(hook, &pushed.name, old, new).await? {
+                tracing::warn!(app.id = %app, branch, reason, "a branch that was not stored stays in the repository");
+            }
+            say_error(hook, &error.message, error.hint.as_deref()).await?;
+            return Ok(End::Refused(error.message));
+        }
+        if new.is_some() {
+            let how =
+                if deploys_too { String::new() } else { format!("; to deploy it: git push <remote> {branch}:{main}") };
+            say(hook, &format!("{branch} is kept and not deployed, only {main} is{how}")).await?;
+        }
+        Ok(End::Taken)
+    }
+
+    async fn deploy(&self, hook: &mut Hook, pushed: &Pushed, commit: &CommitId, main: &str) -> Result<End, PushError> {
         let app = &self.target.name;
         hook.write(ToHook::Deploy(commit.as_str())).await?;
         let (subject, source) = match self.take_source(hook).await? {
@@ -134,7 +204,7 @@ impl<D: Desk> Push<'_, D> {
         let push = NewPush {
             commit: commit.clone(),
             subject,
-            branch: self.target.deploy_branch.clone(),
+            branch: main.to_owned(),
             before: pushed.old.clone(),
             source,
             bundle,
@@ -307,6 +377,8 @@ impl<D: Desk> Push<'_, D> {
             }
             DeployState::Starting => say(hook, "-----> Starting").await?,
             DeployState::Switching => say(hook, "-----> Healthy, switching over").await?,
+            // Of its process `release` the log says all.
+            DeployState::Releasing => {}
             DeployState::Building | DeployState::Live | DeployState::Failed | DeployState::Canceled => {}
         }
         Ok(())
@@ -323,7 +395,7 @@ impl<D: Desk> Push<'_, D> {
                 match branch.outcome? {
                     Outcome::Done => Some(End::Taken),
                     Outcome::Failed => {
-                        let branch_name = &self.target.deploy_branch;
+                        let branch_name = &view.row.branch;
                         let why = branch.detail.clone();
                         Some(End::Refused(
                             why.unwrap_or_else(|| format!("{branch_name} {}", crate::branch::MOVED_MEANWHILE)),
@@ -360,6 +432,21 @@ impl<D: Desk> Push<'_, D> {
             }
         }
         Ok(end)
+    }
+}
+
+/// Puts a branch from `old` to `new`, or says why not.
+async fn put(
+    hook: &mut Hook,
+    name: &str,
+    new: Option<&CommitId>,
+    old: Option<&CommitId>,
+) -> Result<Result<(), String>, PushError> {
+    hook.write(ToHook::Keep(name, new, old)).await?;
+    match read(hook).await? {
+        FromHook::Kept => Ok(Ok(())),
+        FromHook::Failed(reason) => Ok(Err(reason)),
+        _ => Err(PushError::OutOfTurn),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::wire::{GitAsk, GitVerb};
+use domain::wire::{GitAsk, GitBranch, GitVerb};
 use domain::{AppId, Reason};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,12 +60,14 @@ async fn restore<D: Desk>(door: &Door<D>, ask: &GitAsk) -> Result<bool, String> 
     if repository.bundles.is_empty() {
         return Ok(true);
     }
-    let branch = repository.branch.map(|mut branch| {
+    let full = |mut branch: GitBranch| {
         branch.name = format!("refs/heads/{}", branch.name);
         branch
-    });
+    };
+    let branch = repository.branch.map(full);
+    let branches = repository.branches.into_iter().map(full).collect();
     let asked = GitAsk {
-        verb: GitVerb::Restore { branch },
+        verb: GitVerb::Restore { branch, branches },
         protocol: None,
         hook_socket: None,
         time_ms: u64::try_from(RESTORE_TIMEOUT.as_millis()).unwrap_or(u64::MAX),

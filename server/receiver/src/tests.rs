@@ -198,31 +198,69 @@ async fn a_push_that_waits_longer_than_a_client_may_be_silent_is_not_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_deploy_branch_is_taken() {
+async fn only_the_deploy_branch_is_deployed_others_are_kept_and_tags_are_ignored() {
     let ground = Ground::new().await;
     let work = ground.work("shop");
     work.write("a", "1");
     work.commit("one");
-    work.git(&["branch", "feature"]);
-    work.git(&["branch", "master"]);
     work.git(&["tag", "v1"]);
-    for (what, why) in [
-        ("feature", "(only main is deployed; to deploy this: git push <remote> feature:main)"),
-        ("master", "(only main is deployed; to deploy this: git push <remote> master:main)"),
-        ("v1", "(tags are not kept here; push main to deploy)"),
-    ] {
-        let push = work.push(what).spawn().done().await;
-        assert!(!push.ok);
-        push.says(&[why]);
-    }
-    assert_eq!(ground.refs("shop"), "", "nothing was stored");
-    let push = work.push("main").spawn();
+    work.git(&["branch", "feature"]);
+    let push = work.push("feature").spawn().done().await;
+    assert!(push.ok, "{}", push.text);
+    push.says(&["feature is kept and not deployed, only main is; to deploy it: git push <remote> feature:main"]);
+    let push = work.push("v1").spawn().done().await;
+    assert!(push.ok, "{}", push.text);
+    push.says(&["tag v1 is ignored", "git push <remote> v1^{}:main"]);
+    assert!(!ground.refs("shop").contains("refs/tags"), "{}", ground.refs("shop"));
+    // The tag, the branch and the deploy together, and what is in no deploy.
+    work.git(&["checkout", "-q", "feature"]);
+    work.random("big", 200_000);
+    let feature = work.commit("on the feature");
+    work.git(&["checkout", "-q", "main"]);
+    let push = work.push_all(&["main", "feature", "v1"]).spawn();
     ground.desk.deploy(1).await;
     ground.desk.live(1);
+    let push = push.done().await;
+    assert!(push.ok, "{}", push.text);
+    push.says(&["tag v1 is ignored: only branches are kept here", "feature is kept and not deployed, only main is"]);
+    assert!(!push.text.contains("to deploy"), "it is deployed already: {}", push.text);
+    for gone in [":main", ":feature"] {
+        let gone = work.push(gone).spawn().done().await;
+        assert_eq!(gone.ok, !gone.text.contains("main"), "{}", gone.text);
+    }
+    assert!(!ground.refs("shop").contains("refs/heads/feature"));
+    // A branch is found again when the repository is lost, though no deploy has it, and a deleted one is not.
+    work.git(&["branch", "gone"]);
+    for name in ["feature", "gone", ":gone"] {
+        assert!(work.push(name).spawn().done().await.ok);
+    }
+    // Forced: what is deployed is where the push says.
+    work.git(&["commit", "-q", "--amend", "-m", "anew"]);
+    assert!(!work.push("main").spawn().done().await.ok);
+    let push = work.push("+main").spawn();
+    let forced = ground.desk.deploy(2).await;
+    ground.desk.live(2);
     assert!(push.done().await.ok);
-    let gone = work.push(":main").spawn().done().await;
-    assert!(!gone.ok);
-    gone.says(&["(main is what is deployed, it cannot be deleted)"]);
+    ground.lose_repository();
+    let other = ground.work("shop");
+    other.pull_branch("feature").spawn().done().await.says(&["feature"]);
+    assert_eq!(other.git(&["rev-parse", "FETCH_HEAD"]), feature);
+    let refs = ground.refs("shop");
+    assert!(refs.contains(&format!("{} refs/heads/main", forced.commit)) && !refs.contains("gone"), "{refs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_push_decides_between_main_and_master() {
+    let ground = Ground::new().await;
+    let work = ground.work("shop");
+    work.write("a", "1");
+    work.commit("one");
+    work.git(&["branch", "-m", "main", "master"]);
+    let push = work.push("master").spawn();
+    assert_eq!(ground.desk.deploy(1).await.branch, "master");
+    ground.desk.live(1);
+    let push = push.done().await;
+    assert!(push.ok, "{}", push.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -301,6 +301,7 @@ impl Converge {
 
     /// Ends the instances that neither an assignment nor an adopted shim explains.
     async fn sweep(&self) {
+        crate::once::sweep(&self.server.once, |id| self.seats.contains_key(&id));
         for unit in self.server.slice.units() {
             if id_of(&unit).is_some_and(|id| !self.seats.contains_key(&id)) {
                 self.end_unknown(&unit).await;
@@ -361,6 +362,7 @@ impl Converge {
                 .is_some_and(|seat| *seat.wanted.borrow() == Wanted::Stop && seat.report().state == told.state);
             if is_over {
                 self.seats.remove(&told.id);
+                crate::once::forget(&self.server.once, told.id);
             }
         }
     }

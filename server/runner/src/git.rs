@@ -435,10 +435,14 @@ impl Git {
                 args.extend(commits.iter().map(ToString::to_string));
                 args
             }
-            GitVerb::Restore { branch } => {
+            GitVerb::Restore { branch, branches } => {
+                if branches.len() > COMMITS_MAX {
+                    return Err(GitError::Refused { why: "those are too many branches" });
+                }
                 spec.program.env.insert("GIT_DIR".to_owned(), repository::REPOSITORY.to_owned());
-                let mut args = words(&[repository::HOOK, "hook", "restore"]);
-                if let Some(GitBranch { name, commit }) = branch {
+                let head = branch.as_ref().map_or("none", |branch| branch.name.as_str());
+                let mut args = words(&[repository::HOOK, "hook", "restore", head]);
+                for GitBranch { name, commit } in branches.iter().chain(branch) {
                     if !is_branch(name) {
                         return Err(GitError::Refused { why: "that is not the name of a branch" });
                     }

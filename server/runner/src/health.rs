@@ -22,7 +22,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// `Err` says what did not work, in words that follow "web ".
+    /// `Err` says what did not work, in words that follow "web: ".
     pub async fn check(&self, spec: &InstanceSpec, port: u16) -> Result<(), String> {
         let address = SocketAddr::from((spec.address, port));
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -48,11 +48,11 @@ impl Probe {
             .stderr(Stdio::null())
             .kill_on_drop(true);
         match tokio::time::timeout(ANSWER_TIMEOUT * 2, command.output()).await {
-            Err(_) => Err(format!("did not answer {path} in time")),
-            Ok(Err(e)) => Err(format!("could not be asked for {path}: {e}")),
+            Err(_) => Err(format!("GET {path} was not answered within {} s", ANSWER_TIMEOUT.as_secs())),
+            Ok(Err(e)) => Err(format!("GET {path} could not be asked: {e}")),
             Ok(Ok(output)) if output.status.success() => Ok(()),
             // Our own program's words: it passes nothing of the answer on but the status.
-            Ok(Ok(output)) => Err(format!("{} to {path}", String::from_utf8_lossy(&output.stdout).trim())),
+            Ok(Ok(output)) => Err(format!("GET {path} {}", String::from_utf8_lossy(&output.stdout).trim())),
         }
     }
 }

@@ -42,6 +42,9 @@ const LOOPBACK_PATIENCE: Duration = Duration::from_secs(5);
 /// A process without a port that still runs after this has started.
 const WORKER_STARTED: Duration = Duration::from_secs(1);
 
+/// For the last lines of what runs once, before its end is told.
+const LINES_WAIT: Duration = Duration::from_secs(5);
+
 /// What all instances of this server share.
 pub struct Server {
     pub slice: Slice,
@@ -51,6 +54,8 @@ pub struct Server {
     pub probe: Probe,
     /// Bound read-only at `/opt/berth`.
     pub tools: PathBuf,
+    /// Which instances that run once were begun.
+    pub once: PathBuf,
     /// As many starts at once as there are cores.
     pub starts: Arc<Semaphore>,
     /// The coordinator has said what should run, once at least.
@@ -60,7 +65,7 @@ pub struct Server {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+pub(crate) enum StartError {
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
@@ -112,10 +117,13 @@ impl Kept {
 
 /// Where an instance's lines belong.
 pub fn lines_of(spec: &InstanceSpec) -> Meta {
-    Meta {
-        stream: LogStream::App(spec.app),
-        origin: format!("instance/{}", spec.id),
-        source: format!("{}.{}", spec.process, spec.index),
+    let origin = format!("instance/{}", spec.id);
+    match spec.once {
+        // It is a part of the deploy that made the release.
+        Some(_) => {
+            Meta { stream: LogStream::Deploy(spec.app, spec.release.0), origin, source: spec.process.to_string() }
+        }
+        None => Meta { stream: LogStream::App(spec.app), origin, source: format!("{}.{}", spec.process, spec.index) },
     }
 }
 
@@ -156,14 +164,14 @@ impl Seat {
 }
 
 pub struct Instance {
-    server: Arc<Server>,
+    pub(crate) server: Arc<Server>,
     seat: Arc<Seat>,
-    unit: String,
-    kept: Kept,
+    pub(crate) unit: String,
+    pub(crate) kept: Kept,
     image: Option<Mounted>,
     /// Before it is started again.
     back_off: Duration,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 /// What a runner finds of an instance when it takes it up.
@@ -175,12 +183,14 @@ pub enum Found {
 }
 
 /// How a sandbox's run ended.
-enum Run {
+pub(crate) enum Run {
     Ended(Exit),
     /// Stopped since it never answered.
     Refused(Reason),
     /// It was asked to stop, and has.
     Stopped,
+    /// It was to run once, and does.
+    Begun(Sandbox),
     /// The runner ends; the sandbox goes on.
     Left,
 }
@@ -204,12 +214,12 @@ impl Instance {
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         *self.seat.wanted.borrow() == Wanted::Stop
     }
 
     /// Until it should stop.
-    async fn stopping(&self) {
+    pub(crate) async fn stopping(&self) {
         let mut wanted = self.seat.wanted.subscribe();
         // The sender lives in the seat that we hold.
         let _ = wanted.wait_for(|w| *w == Wanted::Stop).await;
@@ -236,6 +246,9 @@ impl Instance {
                 Err(e) => tracing::error!(instance.id = %self.kept.spec.id, "an adopted one has no image: {e}"),
             }
         }
+        if let Some(once) = self.kept.spec.once {
+            return self.live_once(once, adopted, unseen_end).await;
+        }
         let mut starts = 0;
         while !self.is_stopping() {
             let began = Instant::now();
@@ -251,6 +264,10 @@ impl Instance {
             let reason = match run {
                 Ok(Run::Left) => return,
                 Ok(Run::Stopped) => break,
+                Ok(Run::Begun(sandbox)) => {
+                    adopted = Some(sandbox);
+                    continue;
+                }
                 Ok(Run::Refused(reason)) => {
                     self.end(InstanceState::Failed, Some(reason)).await;
                     return;
@@ -288,14 +305,14 @@ impl Instance {
     }
 
     /// A line in the app's log; only between sandboxes.
-    fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         if let Err(e) = self.server.lines.say(&self.unit, text) {
             tracing::error!(instance.id = %self.kept.spec.id, "its lines cannot be kept: {e}");
         }
     }
 
     /// One start and its run.
-    async fn turn(&mut self) -> Result<Run, StartError> {
+    pub(crate) async fn turn(&mut self) -> Result<Run, StartError> {
         let starts = Arc::clone(&self.server.starts);
         let turn = tokio::select! {
             () = self.stop.cancelled() => return Ok(Run::Left),
@@ -312,6 +329,8 @@ impl Instance {
             }
         };
         match started {
+            // Nobody asks it anything: it ends by itself.
+            Some(sandbox) if self.kept.spec.once.is_some() => Ok(Run::Begun(sandbox)),
             Some(sandbox) => self.watch(sandbox, turn).await,
             None if self.stop.is_cancelled() => Ok(Run::Left),
             None => Ok(Run::Stopped),
@@ -359,6 +378,10 @@ impl Instance {
             env.insert("PORT".to_owned(), port.to_string());
         }
         let spool = server.lines.open(&self.unit, &lines_of(&spec)).map_err(prepare("the place of its lines"))?;
+        if spec.once.is_some() {
+            crate::once::claim(&server.once, spec.id).map_err(prepare("the note that it was begun"))?;
+            self.say(&format!("-----> Running {}: {}", spec.process, spec.command));
+        }
         let sandbox = server
             .slice
             .start(Spec {
@@ -439,7 +462,7 @@ impl Instance {
                 Err(why) if is_healthy => {
                     failed += 1;
                     if failed >= UNHEALTHY_AFTER {
-                        let reason = Reason::new(format!("{}.{} {why}", spec.process, spec.index));
+                        let reason = Reason::new(format!("{}.{}: {why}", spec.process, spec.index));
                         self.tell(InstanceState::Unhealthy, Some(reason));
                     }
                     next = Instant::now() + HEALTHY_CHECK / if failed < UNHEALTHY_AFTER { 5 } else { 1 };
@@ -460,10 +483,11 @@ impl Instance {
                         let reason = match &spec.health.path {
                             _ if hopeless => health::on_loopback(name),
                             Some(path) if !why.contains("does not accept") => {
-                                Reason::new(format!("{name} was not healthy within {} s: it {why}", limit.as_secs()))
-                                    .hint(format!(
-                                        "answer {path} with a status below 400, or change the health check's path"
-                                    ))
+                                Reason::new(format!("{name} was not healthy within {} s: {why}", limit.as_secs())).hint(
+                                    format!(
+                                        "answer {path} with a status below 400, or change `web.health` in berth.toml"
+                                    ),
+                                )
                             }
                             _ => listening.explain(name, port, limit),
                         };
@@ -492,7 +516,7 @@ impl Instance {
     }
 
     /// Why it ended, with the last thing that it said.
-    fn explain(&self, exit: &Exit) -> Reason {
+    pub(crate) fn explain(&self, exit: &Exit) -> Reason {
         let spec = &self.kept.spec;
         let name = format!("{}.{}", spec.process, spec.index);
         let last = self.server.lines.last_printed(&self.unit).map(|l| l.chars().take(300).collect::<String>());
@@ -515,7 +539,7 @@ impl Instance {
     }
 
     /// The whole chain for the operator, its head for the customer.
-    fn cannot_start(&self, error: &StartError) -> Reason {
+    pub(crate) fn cannot_start(&self, error: &StartError) -> Reason {
         if let StartError::Locked { reason } = error {
             return reason.clone();
         }
@@ -532,16 +556,17 @@ impl Instance {
     }
 
     /// Removes the sandbox, keeps the group and its counter.
-    async fn clear(&self) {
+    pub(crate) async fn clear(&self) {
         if let Err(e) = self.server.slice.clear(&self.unit, Some(self.kept.spec.address)).await {
             tracing::error!(instance.id = %self.kept.spec.id, "could not clear what is left of a sandbox: {e}");
         }
     }
 
     /// The last reading on disk, then everything goes; and then it is told.
-    async fn end(mut self, state: InstanceState, reason: Option<Reason>) {
+    pub(crate) async fn end(mut self, state: InstanceState, reason: Option<Reason>) {
         self.clear().await;
-        if let Some(reason) = &reason {
+        // What runs once is never tried again, and its deploy says why.
+        if let Some(reason) = reason.as_ref().filter(|_| self.kept.spec.once.is_none()) {
             self.say(&format!("{reason}; not tried again"));
         }
         let spec = &self.kept.spec;
@@ -567,6 +592,10 @@ impl Instance {
             tracing::error!(instance.id = %self.kept.spec.id, "could not release its image: {e}");
         }
         self.server.lines.close(&self.unit);
+        if self.kept.spec.once.is_some() {
+            // Who reads that it has ended finds its last lines.
+            self.server.lines.sent(&self.unit, LINES_WAIT).await;
+        }
         self.tell(state, reason);
     }
 }

@@ -18,6 +18,7 @@ mod lines;
 mod meters;
 mod mount;
 mod net;
+mod once;
 mod orders;
 mod process;
 mod sandbox;
@@ -159,7 +160,10 @@ pub async fn run_until(config: Config, git: std::os::unix::net::UnixListener, en
     let images = Images::new(&config.data_dir, slice.images_dir(), coordinator.clone(), disk.clone());
     let images = images.map_err(data("images"))?;
     let lines = Lines::new(&config.data_dir, logs).map_err(data("the spool of lines"))?;
+    let once = config.data_dir.join("once");
+    sandbox::make_dir(&once, 0o700).map_err(data("what runs once"))?;
     let server = Arc::new(Server {
+        once,
         probe: Probe { program: config.shim.clone(), uid: config.probe_uid },
         slice,
         images,

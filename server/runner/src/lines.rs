@@ -144,6 +144,16 @@ impl Lines {
         }
     }
 
+    /// When a closed spool is gone: all of it was taken. At most for `limit`.
+    pub async fn sent(&self, name: &str, limit: Duration) {
+        let gone = async {
+            while lock(&self.inner.spools).contains_key(name) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, gone).await;
+    }
+
     /// Sends what former runs left in spools that nobody opened meanwhile: call it after adopting.
     pub fn resume(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.inner.dir)?.flatten() {

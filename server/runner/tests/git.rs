@@ -246,7 +246,7 @@ async fn a_repository_that_is_not_there_is_restored_whole_or_not_at_all() {
     let fetch = GitAsk { make: false, ..door.ask(GitVerb::UploadPack) };
     assert_eq!(door.call(fetch).await.answer().await, Some(GitAnswer::Missing));
     let branch = GitBranch { name: "refs/heads/main".to_owned(), commit: commit.parse().unwrap() };
-    let restore = || door.ask(GitVerb::Restore { branch: Some(branch.clone()) });
+    let restore = || door.ask(GitVerb::Restore { branch: Some(branch.clone()), branches: vec![] });
     let broken = [frame(b'b', &bundle[..bundle.len() - 30]), frame(b'f', b""), frame(b'.', b"")].concat();
     for bad in [sent.as_slice(), &broken] {
         let (code, _, _) = door.call(restore()).await.run(bad).await;

@@ -19,8 +19,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use common::{Ground, until};
 use domain::wire::{
-    Ask, Assignments, Committed, CommittedReading, Health, InstanceReport, InstanceSpec, Lines, NewLine, Revision,
-    RunnerReport, Seen,
+    Ask, Assignments, Committed, CommittedReading, Health, InstanceReport, InstanceSpec, Lines, NewLine, Once,
+    Revision, RunnerReport, Seen,
 };
 use domain::{AppId, ImageHash, InstanceId, InstanceState, ProcessName, ReleaseNumber, ServerId, Wanted};
 use link::{Caller, Role};
@@ -224,6 +224,7 @@ impl World {
             limits: self.ground.limits(),
             health: Health { path: None, start_timeout_ms: 20_000 },
             stop_timeout_ms: 2_000,
+            once: None,
         }
     }
 
@@ -344,7 +345,7 @@ async fn what_cannot_work_fails_with_the_reason() {
         (4, "worker.1 ended with code 7: no such module"),
         (
             5,
-            "web was not healthy within 2 s: it answered 404 to /missing; answer /missing with a status below 400, or change the health check's path",
+            "web was not healthy within 2 s: GET /missing answered 404; answer /missing with a status below 400, or change `web.health` in berth.toml",
         ),
     ] {
         until(reason, || world.fake.state(id) == Some(InstanceState::Failed)).await;
@@ -531,4 +532,64 @@ async fn an_address_has_one_sandbox_also_when_two_are_told_to_have_it() {
     assert!(get_path(first.address, "/").await.starts_with("HTTP/1.0 200"));
     assert_eq!(world.fake.last(2).unwrap().restarts, 0);
     world.end_runner().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_to_run_once_runs_once_whatever_becomes_of_its_runner() {
+    let mut world = World::new().await;
+    let image = world.image(&[("x", "x")]);
+    let once = |world: &World, id: i64, command: &str, time_ms: u64| InstanceSpec {
+        process: "release".parse().unwrap(),
+        port: None,
+        once: Some(Once { time_ms }),
+        ..world.spec(id, &image, command)
+    };
+    let ended = |world: &World, id: i64| world.fake.last(id).filter(|r| r.state.is_gone());
+    let mut specs = vec![
+        once(&world, 1, "echo migrated", 20_000),
+        once(&world, 2, "echo no such table; exit 3", 20_000),
+        once(&world, 3, "sleep 60", 500),
+    ];
+    world.fake.assign(specs.clone());
+    until("all have ended", || (1..=3).all(|id| ended(&world, id).is_some())).await;
+    let said = |world: &World, id: i64| {
+        let report = ended(world, id).unwrap();
+        (report.state, report.reason.map(|r| r.message).unwrap_or_default())
+    };
+    assert_eq!(said(&world, 1), (InstanceState::Done, String::new()));
+    assert_eq!(said(&world, 2), (InstanceState::Failed, "`release` ended with code 3: no such table".to_owned()));
+    assert_eq!(said(&world, 3), (InstanceState::Failed, "`release` did not end within 0 s".to_owned()));
+    // Its end is told when its lines are there.
+    assert!(world.fake.has_line("migrated") && world.fake.has_line("-----> Running release: echo migrated"));
+
+    // Killed while it runs: the next runner takes it over, and it goes on.
+    specs =
+        vec![once(&world, 4, "echo begun; sleep 0.5; echo waits; while [ ! -e /app/go ]; do sleep 0.05; done", 20_000)];
+    world.fake.assign(specs.clone());
+    until("it runs", || world.fake.lines.lock().unwrap().iter().any(|l| l.text == "waits")).await;
+    world.kill_runner().await;
+    world.begin();
+    std::fs::write(world.ground.config.run_dir.join("units/i4/app/go"), "").unwrap();
+    until("it has ended", || ended(&world, 4).is_some()).await;
+    assert_eq!(said(&world, 4), (InstanceState::Done, String::new()));
+    // Lines may come again after a kill, each under its position.
+    let begun: std::collections::BTreeSet<u64> =
+        world.fake.lines.lock().unwrap().iter().filter(|l| l.text == "begun").map(|l| l.position).collect();
+    assert_eq!(begun.len(), 1);
+
+    // All that a runner knows of it is gone, as after a loss of power: it is not begun again.
+    world.fake.assign(vec![]);
+    until("it is forgotten", || !world.ground.config.data_dir.join("once/i4").exists()).await;
+    world.end_runner().await;
+    std::fs::write(world.ground.config.data_dir.join("once/i5"), "").unwrap();
+    world.fake.assign(vec![once(&world, 5, "echo twice", 20_000)]);
+    world.begin();
+    until("it is refused", || ended(&world, 5).is_some()).await;
+    let (state, why) = said(&world, 5);
+    assert!(state == InstanceState::Failed && why.contains("nobody knows how far it came"), "{why}");
+    assert!(!world.fake.has_line("twice"));
+    world.fake.assign(vec![]);
+    world.gone(5).await;
+    world.end_runner().await;
+    runner::leave_nothing(&world.ground.config).await.unwrap();
 }

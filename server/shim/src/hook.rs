@@ -15,7 +15,8 @@
 //! | `t` | a piece of the tree's tar | `o` | `REF` was taken |
 //! | `e` | the tar is complete | `n` | `REF REASON`: was not |
 //! | `b` | a piece of the git bundle | `.` | that were all answers |
-//! | `f` | the bundle is complete; without a piece before it, there is nothing to send | | |
+//! | `f` | the bundle is complete; without a piece before it, there is nothing to send | `k` | `REF NEW OLD`: put the branch there |
+//! | `k` | it is there | | |
 //! | `x` | why it cannot be sent | | |
 //!
 //! `restore` reads the same frames on its standard input: `b` and `f` for each bundle, `.` after all.
@@ -40,7 +41,7 @@ pub fn run() -> ExitCode {
         [_, "hook", "move", name, new, old] => move_branch(name, new, old),
         [_, "hook", "maintain", keep @ ..] => maintain(keep),
         [_, "hook", "bundle", commits @ ..] => whole(commits),
-        [_, "hook", "restore", branch @ ..] => restore(&mut io::stdin().lock(), branch),
+        [_, "hook", "restore", head, branches @ ..] => restore(&mut io::stdin().lock(), head, branches),
         _ => receive().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|cause| {
@@ -114,6 +115,10 @@ fn ask(refs: &[String]) -> io::Result<Vec<String>> {
                     let _ = frame(&mut socket, b'x', cause.to_string().as_bytes());
                 }
             }
+            b'k' => match keep(&text) {
+                Ok(()) => frame(&mut socket, b'k', b"")?,
+                Err(cause) => frame(&mut socket, b'x', cause.to_string().as_bytes())?,
+            },
             b'o' => answers.push(format!("ok {text}")),
             b'n' => answers.push(format!("ng {text}")),
             b'.' => return Ok(answers),
@@ -125,13 +130,7 @@ fn ask(refs: &[String]) -> io::Result<Vec<String>> {
 /// Keeps the commit under a hidden ref, so that it is not collected while no branch holds it, and
 /// sends its tree as it was committed.
 fn send_tree(socket: &mut UnixStream, commit: &str) -> io::Result<()> {
-    if commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(bad("that is no commit"));
-    }
-    if output(&["cat-file", "-t", commit])?.trim_ascii() != b"commit" {
-        return Err(bad("a branch must point to a commit"));
-    }
-    output(&["update-ref", &format!("refs/berth/commits/{commit}"), commit])?;
+    keep_commit(commit)?;
     let subject = output(&["log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit])?;
     let subject = subject.trim_ascii();
     frame(socket, b'i', subject.get(..subject.len().min(1_000)).unwrap_or_default())?;
@@ -143,11 +142,39 @@ fn send_tree(socket: &mut UnixStream, commit: &str) -> io::Result<()> {
     frame(socket, b'e', b"")
 }
 
-/// Sends what a commit that [`send_tree`] kept has and the object store has not, as a bundle: with
+fn keep_commit(commit: &str) -> io::Result<()> {
+    if commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(bad("that is no commit"));
+    }
+    if output(&["cat-file", "-t", commit])?.trim_ascii() != b"commit" {
+        return Err(bad("a branch must point to a commit"));
+    }
+    output(&["update-ref", &format!("refs/berth/commits/{commit}"), commit]).map(drop)
+}
+
+/// Puts a branch that is not deployed where the push wants it: `REF NEW OLD`, all zeros for none.
+fn keep(words: &str) -> io::Result<()> {
+    let words: Vec<&str> = words.rsplitn(3, ' ').collect();
+    let [old, new, name] = words.as_slice() else { return Err(bad("that is no branch")) };
+    if !name.starts_with("refs/heads/") {
+        return Err(bad("that is no branch"));
+    }
+    // git compares under its lock.
+    let moved = if new.bytes().all(|b| b == b'0') {
+        quiet_output(&["update-ref", "-d", "--end-of-options", name, old])
+    } else {
+        quiet_output(&["update-ref", "--end-of-options", name, new, old])
+    };
+    moved.map(drop).ok_or_else(|| bad("it was moved meanwhile, or its name clashes with another branch"))
+}
+
+/// Sends what a commit has and the object store has not, as a bundle: with
 /// those of former pushes it makes the repository again.
 fn send_history(socket: &mut UnixStream, words: &str) -> io::Result<()> {
     let mut words = words.split(' ');
-    let name = format!("refs/berth/commits/{}", words.next().unwrap_or_default());
+    let commit = words.next().unwrap_or_default();
+    keep_commit(commit)?;
+    let name = format!("refs/berth/commits/{commit}");
     // Only of what is here; more in a bundle than it need hold does no harm.
     let here = output(&["for-each-ref", "--format=%(objectname)", "refs/berth/commits"])?;
     let here: HashSet<&str> = std::str::from_utf8(&here).map_err(|_| bad("not a commit"))?.lines().collect();
@@ -217,6 +244,8 @@ fn warn_of_what_is_missing(commit: &str) -> io::Result<()> {
 fn move_branch(name: &str, new: &str, old: &str) -> io::Result<ExitCode> {
     let there = quiet_output(&["rev-parse", "--verify", "--quiet", "--end-of-options", name]).unwrap_or_default();
     let there = there.trim_ascii();
+    // Whoever clones without naming a branch gets what is deployed.
+    let _ = quiet_output(&["symbolic-ref", "HEAD", name]);
     if there == new.as_bytes() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -302,8 +331,8 @@ fn whole(commits: &[&str]) -> io::Result<ExitCode> {
 
 // ---- restore --------------------------------------------------------------------------------
 
-/// `branch` is nothing, or its name and its commit.
-fn restore(from: &mut impl Read, branch: &[&str]) -> io::Result<ExitCode> {
+/// `head` is the deploy branch, or `none`; `branches` are names, each followed by its commit.
+fn restore(from: &mut impl Read, head: &str, branches: &[&str]) -> io::Result<ExitCode> {
     loop {
         match read_frame(from)? {
             (b'.', _) => break,
@@ -311,8 +340,17 @@ fn restore(from: &mut impl Read, branch: &[&str]) -> io::Result<ExitCode> {
             _ => return Err(bad("the receiver said something unknown")),
         }
     }
-    if let [name, commit] = branch {
+    // A bundle has branches of its time: some moved since, some are gone.
+    let there = output(&["for-each-ref", "--format=%(refname)", "refs/heads"])?;
+    for name in String::from_utf8_lossy(&there).lines() {
+        output(&["update-ref", "-d", "--end-of-options", name])?;
+    }
+    for branch in branches.chunks(2) {
+        let [name, commit] = branch else { return Err(bad("a branch has no commit")) };
         output(&["update-ref", "--end-of-options", name, commit])?;
+    }
+    if head != "none" {
+        let _ = quiet_output(&["symbolic-ref", "HEAD", head]);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -113,12 +113,22 @@ pub async fn set_formation(tx: &mut Tx, app: AppId, counts: &Counts) -> Result<(
     Ok(())
 }
 
+/// What each process type may have, where its customer chose.
+pub type Memory = BTreeMap<ProcessName, u64>;
+
+/// Of an app whose owner was checked.
+pub async fn set_memory(tx: &mut Tx, app: AppId, memory: &Memory) -> Result<()> {
+    query!("update app set memory = $2 where id = $1", app.0, Json(memory) as _).execute(&mut ***tx).await?;
+    Ok(())
+}
+
 /// What an app of a customer runs when it runs: what its release says, and what its customer wants instead.
 #[derive(Debug, Clone)]
 pub struct Reserved {
     pub app_id: AppId,
     pub state: AppState,
     pub counts: Json<Counts>,
+    pub memory: Json<Memory>,
     pub formation: Json<crate::deploy::all::Formation>,
 }
 
@@ -126,13 +136,35 @@ pub struct Reserved {
 pub async fn reserved(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec<Reserved>> {
     Ok(query_as!(
         Reserved,
-        r#"select a.id as app_id, a.state, a.formation as "counts: Json<Counts>",
+        r#"select a.id as app_id, a.state, a.formation as "counts: Json<Counts>", a.memory as "memory: Json<Memory>",
                   r.formation as "formation: Json<crate::deploy::all::Formation>"
            from app a join release r on r.app_id = a.id and r.number = a.release_number
            where a.customer_id = $1 and a.state <> 'deleted' order by a.id"#,
         customer.0
     )
     .fetch_all(db)
+    .await?)
+}
+
+/// What is asked of a new release of an app: its owner, what they chose, and what all of theirs may use.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    pub customer_id: CustomerId,
+    pub counts: Json<Counts>,
+    pub memory: Json<Memory>,
+    pub memory_bytes_max: i64,
+}
+
+/// Across owners, for the coordinator.
+pub async fn chosen(db: impl PgExecutor<'_>, app: AppId) -> Result<Chosen> {
+    Ok(query_as!(
+        Chosen,
+        r#"select a.customer_id, a.formation as "counts: Json<Counts>", a.memory as "memory: Json<Memory>",
+                  c.memory_bytes_max
+           from app a join customer c on c.id = a.customer_id where a.id = $1"#,
+        app.0
+    )
+    .fetch_one(db)
     .await?)
 }
 

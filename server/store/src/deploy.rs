@@ -1,9 +1,9 @@
 //! Deploys, their steps, and what they made: images and releases.
 
-use domain::wire::{Manifest, SwitchCount};
+use domain::wire::Manifest;
 use domain::{
-    AppId, AppName, BundleHash, Cause, CommitId, CustomerId, DeployId, DeployState, ImageHash, Outcome, ReleaseNumber,
-    ServerId, SourceHash, Step, Time, UserId,
+    AppId, AppName, BundleHash, Cause, CommitId, CustomerId, DeployId, DeployState, ImageHash, InstanceId, Outcome,
+    ReleaseNumber, ServerId, SourceHash, Step, Time, UserId,
 };
 use sqlx::types::Json;
 use sqlx::{PgExecutor, query, query_as, query_scalar};
@@ -344,6 +344,7 @@ pub async fn end_branch_step(
 
 pub mod all {
     use super::*;
+    pub use crate::traffic::{count, stop_counting, sum_up};
 
     #[derive(Debug, Clone)]
     pub struct Open {
@@ -383,12 +384,31 @@ pub mod all {
         pub step: Step,
         pub attempt: i32,
         pub started: Time,
+        pub claimed: bool,
     }
 
     pub async fn open_steps(tx: &mut Tx) -> Result<Vec<OpenStep>> {
-        Ok(query_as!(OpenStep, "select deploy_id, step, attempt, started from deploy_step where ended is null")
-            .fetch_all(&mut ***tx)
-            .await?)
+        Ok(query_as!(
+            OpenStep,
+            r#"select deploy_id, step, attempt, started, holder is not null as "claimed!"
+               from deploy_step where ended is null"#
+        )
+        .fetch_all(&mut ***tx)
+        .await?)
+    }
+
+    /// Takes the step on, for good. False: somebody has, or it has ended.
+    pub async fn claim_step(tx: &mut Tx, deploy: DeployId, step: Step, holder: &str) -> Result<bool> {
+        let done = query!(
+            "update deploy_step set holder = $3
+             where deploy_id = $1 and step = $2 and holder is null and ended is null",
+            deploy.0,
+            step.as_str(),
+            holder
+        )
+        .execute(&mut ***tx)
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Where the deploy branches stand that a queued push wants to move.
@@ -603,13 +623,38 @@ pub mod all {
         pub app_id: AppId,
         pub app_name: AppName,
         pub number: i64,
+        pub cause: Cause,
+    }
+
+    #[derive(Debug, Clone)]
+    pub struct Releasing {
+        pub deploy: DeployId,
+        pub app_id: AppId,
+        pub app_name: AppName,
+        pub number: i64,
+    }
+
+    /// The deploy that waits for this instance of its process `release`.
+    pub async fn releasing(tx: &mut Tx, instance: InstanceId) -> Result<Option<Releasing>> {
+        Ok(query_as!(
+            Releasing,
+            "select d.id as deploy, d.app_id, a.name as app_name, d.number
+             from instance i join deploy d on d.app_id = i.app_id and d.number = i.release_number
+             join app a on a.id = d.app_id
+             join deploy_step s on s.deploy_id = d.id and s.step = 'release' and s.ended is null
+             where i.id = $1 and i.process = 'release' and d.state = 'releasing'
+             for update of d",
+            instance.0
+        )
+        .fetch_optional(&mut ***tx)
+        .await?)
     }
 
     /// Of this build, if this attempt of it is under way on this server.
     pub async fn building(tx: &mut Tx, deploy: DeployId, server: ServerId, attempt: i32) -> Result<Option<Building>> {
         Ok(query_as!(
             Building,
-            "select d.app_id, a.name as app_name, d.number
+            "select d.app_id, a.name as app_name, d.number, d.cause
              from deploy d join app a on a.id = d.app_id
              join deploy_step s on s.deploy_id = d.id and s.step = 'build' and s.ended is null
              where d.id = $1 and d.state = 'building' and d.server_id = $2 and s.attempt = $3
@@ -620,77 +665,5 @@ pub mod all {
         )
         .fetch_optional(&mut ***tx)
         .await?)
-    }
-
-    /// Takes in what a balancer counted for deploys that are under way; of others it is dropped. The same
-    /// again, or an older report, changes nothing. A key (deploy, life) must not stand in it twice.
-    pub async fn count(db: impl PgExecutor<'_>, counts: &[SwitchCount]) -> Result<()> {
-        let deploys: Vec<i64> = counts.iter().map(|c| c.deploy.0).collect();
-        let apps: Vec<i64> = counts.iter().map(|c| c.app.0).collect();
-        let lives: Vec<String> = counts.iter().map(|c| c.life.as_str().to_owned()).collect();
-        let all = |of: fn(&SwitchCount) -> u64| -> Vec<i64> {
-            counts.iter().map(|c| i64::try_from(of(c)).unwrap_or(i64::MAX)).collect()
-        };
-        query!(
-            "insert into deploy_traffic as t (deploy_id, life, requests_from, requests, unanswered_from, unanswered,
-                                              errors_from, errors)
-             select k.deploy, k.life, k.requests_from, k.requests, k.unanswered_from, k.unanswered, k.errors_from,
-                    k.errors
-             from unnest($1::int8[], $2::int8[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
-                         $8::int8[], $9::int8[])
-                  as k(deploy, app, life, requests_from, requests, unanswered_from, unanswered, errors_from, errors)
-             join deploy d on d.id = k.deploy and d.app_id = k.app
-             where d.state in ('starting', 'switching')
-                or exists (select from deploy_step s where s.deploy_id = d.id and s.step = 'drain' and s.ended is null)
-             on conflict (deploy_id, life) do update
-             set requests_from = least(t.requests_from, excluded.requests_from),
-                 requests = greatest(t.requests, excluded.requests),
-                 unanswered_from = least(t.unanswered_from, excluded.unanswered_from),
-                 unanswered = greatest(t.unanswered, excluded.unanswered),
-                 errors_from = least(t.errors_from, excluded.errors_from),
-                 errors = greatest(t.errors, excluded.errors)",
-            &deploys,
-            &apps,
-            &lives,
-            &all(|c| c.from.requests),
-            &all(|c| c.to.requests),
-            &all(|c| c.from.unanswered),
-            &all(|c| c.to.unanswered),
-            &all(|c| c.from.errors),
-            &all(|c| c.to.errors),
-        )
-        .execute(db)
-        .await?;
-        Ok(())
-    }
-
-    /// Writes the sums of what was counted so far into the deploy.
-    pub async fn sum_up(tx: &mut Tx, deploy: DeployId) -> Result<()> {
-        query!(
-            "update deploy d set requests = t.requests, unanswered = t.unanswered, errors = t.errors
-             from (select sum(requests - requests_from)::int8 as requests,
-                          sum(unanswered - unanswered_from)::int8 as unanswered,
-                          sum(errors - errors_from)::int8 as errors
-                   from deploy_traffic where deploy_id = $1) t
-             where d.id = $1 and t.requests is not null",
-            deploy.0
-        )
-        .execute(&mut ***tx)
-        .await?;
-        Ok(())
-    }
-
-    /// The deploy has its sums: what they were made of goes, and what was counted for others of its app that
-    /// will have none.
-    pub async fn stop_counting(tx: &mut Tx, deploy: DeployId) -> Result<()> {
-        query!(
-            "delete from deploy_traffic t using deploy d, deploy this
-             where this.id = $1 and d.app_id = this.app_id and t.deploy_id = d.id
-               and (d.id = this.id or d.state in ('failed', 'canceled'))",
-            deploy.0
-        )
-        .execute(&mut ***tx)
-        .await?;
-        Ok(())
     }
 }

@@ -52,6 +52,8 @@ pub async fn bundles(db: impl PgExecutor<'_>, hashes: &[String]) -> Result<Vec<N
                select d.bundle, a.state <> 'deleted' and d.number > a.bundle_number as kept
                from deploy d join app a on a.id = d.app_id where d.bundle = any($1)
                union all select bundle, state <> 'deleted' from app where bundle = any($1)
+               union all select b.bundle, a.state <> 'deleted' from branch b join app a on a.id = b.app_id
+               where b.bundle = any($1)
            ) named group by bundle"#,
         hashes
     )
@@ -113,7 +115,7 @@ pub async fn measure_bundles(db: impl PgExecutor<'_>, hashes: &[String], bytes: 
          select a.id, 'bundle', coalesce(sum(o.bytes), 0)::bigint
          from app a
          left join (select d.app_id, d.bundle from deploy d join app on app.id = d.app_id and d.number > app.bundle_number
-                    union select id, bundle from app) b on b.app_id = a.id
+                    union select id, bundle from app union select app_id, bundle from branch) b on b.app_id = a.id
          left join unnest($1::text[], $2::bigint[]) o (hash, bytes) on o.hash = b.bundle
          where a.state <> 'deleted' group by a.id
          on conflict (app_id, kind) do update set bytes = excluded.bytes, at = now()

@@ -13,6 +13,7 @@ mod open;
 pub mod outside;
 
 pub mod app;
+pub mod branch;
 pub mod config;
 pub mod customer;
 pub mod decision;
@@ -25,6 +26,7 @@ pub mod leader;
 pub mod mail;
 pub mod reading;
 pub mod server;
+mod traffic;
 pub mod truth;
 pub mod user;
 

@@ -128,6 +128,7 @@ async fn no_role_reads_what_is_not_its_own() {
             buildpack: String::new(),
             stack: String::new(),
             bytes: 0,
+            settings: Default::default(),
         };
         let image = "a".repeat(64).parse().unwrap();
         assert!(store::deploy::all::built(&mut tx, domain::DeployId(1), &image, &manifest).await.is_err());

@@ -63,16 +63,6 @@ impl Problem {
         )
     }
 
-    pub fn no_count(typed: &str) -> Self {
-        let typed: String = typed.chars().take(20).collect();
-        Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "That cannot be done",
-            format!("'{typed}' is no number of instances."),
-            Some("Give 0 or more of each process type.".to_owned()),
-        )
-    }
-
     pub fn sessions_away() -> Self {
         let hint = Some("Try again in a minute. Running apps are not affected.".to_owned());
         Self::new(

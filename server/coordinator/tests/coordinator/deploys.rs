@@ -264,3 +264,47 @@ async fn a_switch_waits_for_the_balancer_and_old_instances_stay_meanwhile() {
     assert_ne!(balancer.routed(app), old);
     coordinator.stop().await;
 }
+
+#[tokio::test]
+async fn the_release_process_runs_once_before_the_switch_and_its_failure_keeps_what_serves() {
+    let lab = Lab::new().await;
+    let coordinator = lab.coordinator("s1");
+    let (runner, balancer) = (Runner::start(&coordinator), Balancer::start(&coordinator));
+    let (shop, app) = lab.app("shop").await;
+    runner.lock().build = Some(Ok(manifest(&["web", "release"])));
+    lab.push(app, 1, None).await;
+    let view = live(&lab, &shop, 1).await;
+    lab.move_branches().await;
+    let steps: Vec<_> = view.row.steps.iter().map(|s| (s.step, s.outcome)).collect();
+    assert_eq!(steps[..3], [Step::Build, Step::Release, Step::Start].map(|s| (s, Some(Outcome::Done))));
+    assert_eq!(lab.view(&shop).await.processes.len(), 1, "it is no part of what runs");
+    let serving = balancer.routed(app);
+
+    runner.lock().broken = Some((2, Reason::new("`release` ended with code 3")));
+    lab.push(app, 2, Some(1)).await;
+    let failed = until("a failed deploy", async || {
+        let view = lab.deploy(&shop, 2).await;
+        (view.row.state == DeployState::Failed).then_some(view)
+    })
+    .await;
+    assert_eq!(failed.row.reason, Some(Reason::new("`release` ended with code 3")));
+    assert!(failed.row.steps.iter().all(|s| s.step != Step::Start), "nothing else of it was started");
+    assert_eq!((failed.serving, balancer.routed(app)), (Some(ReleaseNumber(1)), serving));
+
+    // While it runs, it can be canceled; a restart runs none.
+    runner.lock().broken = None;
+    runner.lock().slow = true;
+    assert_eq!(lab.commands.deploy_again(&lab.actor, &shop, 2).await.unwrap(), 3);
+    let releasing = async || {
+        let assigned = runner.lock().assignments.clone()?;
+        assigned.instances.into_iter().find(|i| i.once.is_some() && i.wanted == Wanted::Run)
+    };
+    let spec = until("a process that runs once", releasing).await;
+    assert_eq!((spec.command.as_str(), spec.port, spec.once.unwrap().time_ms), ("run release", None, 600_000));
+    lab.commands.deploy_cancel(&lab.actor, &shop, 3).await.unwrap();
+    until("it is stopped", async || releasing().await.is_none().then_some(())).await;
+    runner.lock().slow = false;
+    let number = lab.commands.app_restart(&lab.actor, &shop).await.unwrap();
+    assert!(live(&lab, &shop, number).await.row.steps.iter().all(|s| s.step != Step::Release));
+    coordinator.stop().await;
+}

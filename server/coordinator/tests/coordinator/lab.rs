@@ -209,6 +209,7 @@ pub fn manifest(processes: &[&str]) -> Manifest {
         buildpack: "static".into(),
         stack: "host".into(),
         bytes: 4096,
+        settings: Default::default(),
     }
 }
 
@@ -286,6 +287,7 @@ impl Orders {
                         InstanceState::Failed
                     }
                     _ if self.slow => InstanceState::Starting,
+                    _ if spec.once.is_some() => InstanceState::Done,
                     _ => InstanceState::Healthy,
                 },
                 (_, other) => other,

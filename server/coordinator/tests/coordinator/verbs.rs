@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use commands::{CommandError, Scale};
 use domain::wire::RouteState;
 use domain::{AppId, AppName, Cause, DeployState, ReleaseNumber, Step};
 
-use crate::lab::{Balancer, Lab, Runner, until};
+use crate::lab::{Balancer, Lab, Runner, manifest, until};
 
 pub async fn reaches(lab: &Lab, app: &AppName, number: i64, state: DeployState) -> commands::DeployView {
     until(&format!("deploy {number} {state}"), async || {
@@ -130,20 +131,45 @@ async fn a_canceled_build_ends_and_once_more_it_is_built() {
 async fn as_many_run_as_are_wanted_also_in_the_next_release() {
     let lab = Lab::new().await;
     let coordinator = lab.coordinator("s1");
-    let (_runner, balancer) = (Runner::start(&coordinator), Balancer::start(&coordinator));
+    let (runner, balancer) = (Runner::start(&coordinator), Balancer::start(&coordinator));
     let (shop, app) = lab.app("shop").await;
     lab.push(app, 1, None).await;
     reaches(&lab, &shop, 1, DeployState::Live).await;
     lab.move_branches().await;
-    let count = |n: u16| BTreeMap::from([("web".parse().unwrap(), n)]);
+    let count = |n: u16| Scale { counts: BTreeMap::from([("web".parse().unwrap(), n)]), ..Scale::default() };
     lab.commands.app_scale(&lab.actor, &shop, &count(3)).await.unwrap();
     until("three", async || (balancer.routed(app).len() == 3).then_some(())).await;
     lab.push(app, 2, Some(1)).await;
     reaches(&lab, &shop, 2, DeployState::Live).await;
     assert_eq!(balancer.routed(app).len(), 3);
+    lab.move_branches().await;
     lab.commands.app_scale(&lab.actor, &shop, &count(1)).await.unwrap();
     until("one", async || (balancer.routed(app).len() == 1).then_some(())).await;
     let error = lab.commands.app_scale(&lab.actor, &shop, &count(5)).await.unwrap_err();
-    assert_eq!(error.message(), "That would be 2560 MiB of memory for all your apps.");
+    let said = "It would use 2560 MiB of memory, and with your other apps 2560 MiB; your limit is 2048 MiB.";
+    assert!(error.message().starts_with(said), "{error}");
+
+    // Another size is a deploy, with the same image; what would be too much is refused.
+    let size = |bytes: u64| Scale { memory: BTreeMap::from([("web".parse().unwrap(), bytes)]), ..Scale::default() };
+    assert_eq!(lab.commands.app_scale(&lab.actor, &shop, &size(512 << 20)).await.unwrap(), None, "it has that");
+    assert_eq!(lab.commands.app_scale(&lab.actor, &shop, &size(1 << 30)).await.unwrap(), Some(3));
+    let view = reaches(&lab, &shop, 3, DeployState::Live).await;
+    assert_eq!((view.row.cause, view.row.origin), (domain::Cause::Resize, Some(2)));
+    let processes = lab.view(&shop).await.processes;
+    assert_eq!((processes[0].count, processes[0].memory_bytes), (1, 1 << 30));
+    for wrong in [size(4 << 30), size(300 << 20)] {
+        let error = lab.commands.app_scale(&lab.actor, &shop, &wrong).await.unwrap_err();
+        assert!(matches!(&error, CommandError::Scale { process: Some(p), .. } if p.is_web()), "{error}");
+    }
+    // A second app that asks for more than is left is told so when it is deployed.
+    let (cart, other) = lab.app("cart").await;
+    let web = domain::wire::ProcessSettings { memory_bytes: Some(1 << 30), count: Some(2), ..Default::default() };
+    let mut big = manifest(&["web"]);
+    big.settings.processes.insert("web".parse().unwrap(), web);
+    runner.lock().build = Some(Ok(big));
+    lab.push(other, 1, None).await;
+    let view = reaches(&lab, &cart, 1, DeployState::Failed).await;
+    let reason = view.row.reason.unwrap();
+    assert!(reason.message.contains("2048 MiB of memory, and with your other apps 3072 MiB"), "{reason}");
     coordinator.stop().await;
 }

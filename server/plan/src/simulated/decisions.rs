@@ -264,6 +264,41 @@ fn what_has_its_image_starts_without_a_builder_whatever_the_branch_says() {
 }
 
 #[test]
+fn a_release_process_is_placed_once_and_when_its_server_is_lost_its_deploy_fails() {
+    let mut world = world(&[4096, 2048]).app(1, "shop", 1).release(1, 3, 1).serving(1, 3).instance(1, 3, 1, 1, Healthy);
+    world.add_release(AppId(1), ReleaseNumber(4), 1);
+    let made = world.fleet.releases.get_mut(&(AppId(1), ReleaseNumber(4))).unwrap();
+    made.manifest.processes.insert(process("release"), "migrate".to_owned());
+    world.push(AppId(1), 4, DeployState::Releasing);
+    let id = world.fleet.deploys[0].id;
+    world.enter(id, DeployState::Releasing, &[Step::Release]);
+    let actions = world.plan();
+    assert_eq!(actions.iter().map(ToString::to_string).collect::<Vec<_>>(), ["run `release` of deploy 4 of shop"]);
+    world.apply(&actions);
+    let placed = world.fleet.instances.last().unwrap().clone();
+    assert_eq!((placed.slot.process.as_str(), placed.memory_bytes), ("release", 512 * MIB));
+    let fails = |world: &World| {
+        let actions = world.plan();
+        actions.into_iter().find_map(|a| match a.act {
+            Act::Fail { reason, .. } => Some(reason.message),
+            _ => None,
+        })
+    };
+    // While it runs, nothing else of the release does, and nobody stops it.
+    assert_eq!(world.plan(), vec![]);
+    let server = world.fleet.server_name(placed.server);
+    let mut lost = world.clone().silent(&server, SERVER_LEASE);
+    assert!(fails(&lost).unwrap().contains("nobody knows how far it came"));
+    lost.fleet.instances.retain(|i| i.id != placed.id);
+    assert!(fails(&lost).unwrap().contains("nobody knows how far it came"), "it was given up meanwhile");
+    let late = world.clone().later(Duration::from_secs(661));
+    assert_eq!(fails(&late).unwrap(), "`release` did not end within 600 s");
+    // Canceled, it ends.
+    world.fleet.deploys.clear();
+    check(world, &["stop shop.release.1 of release 4"]);
+}
+
+#[test]
 fn scaled_up_it_starts_what_is_missing_and_scaled_down_it_drains_the_last() {
     let shop = |web| {
         let mut world = world(&[4096]).app(1, "shop", 1).release(1, 3, 2).serving(1, 3);

@@ -31,6 +31,8 @@ pub(super) struct TestDesk {
 struct State {
     fingerprint: String,
     away: bool,
+    decided: bool,
+    branches: Vec<(domain::wire::GitBranch, Option<domain::BundleHash>)>,
     deploys: Vec<Deploy>,
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Deploy {
     pub before: Option<domain::CommitId>,
     pub source: domain::SourceHash,
     pub bundle: Option<domain::BundleHash>,
-    branch: String,
+    pub branch: String,
     state: DeployState,
     moved: Option<Result<(), String>>,
     reason: Option<Reason>,
@@ -50,7 +52,7 @@ pub(super) struct Deploy {
 
 impl TestDesk {
     pub(super) fn new(fingerprint: String) -> Self {
-        let state = State { fingerprint, away: false, deploys: Vec::new() };
+        let state = State { fingerprint, away: false, decided: false, branches: Vec::new(), deploys: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)), ticks: Arc::new(watch::Sender::new(0)) }
     }
 
@@ -128,11 +130,17 @@ impl Desk for TestDesk {
         if app.as_str() != "shop" {
             return Err(not_there());
         }
-        Ok(PushTarget { app: SHOP, name: app.clone(), deploy_branch: "main".to_owned() })
+        Ok(PushTarget {
+            app: SHOP,
+            name: app.clone(),
+            deploy_branch: "main".to_owned(),
+            decided: self.state.lock().unwrap().decided,
+        })
     }
 
     async fn deploy_create(&self, _actor: &Actor, _app: AppId, push: NewPush) -> Result<i64, DeskError> {
         let mut state = self.state.lock().unwrap();
+        state.decided = true;
         state.deploys.push(Deploy {
             commit: push.commit.to_string(),
             subject: push.subject,
@@ -229,11 +237,41 @@ impl Desk for TestDesk {
         Ok(state.deploys.iter().filter(|d| d.bundle.is_some()).map(|d| d.commit.parse().unwrap()).collect())
     }
 
+    async fn branch_keep(
+        &self,
+        actor: &Actor,
+        app: AppId,
+        name: &str,
+        commit: &domain::CommitId,
+        bundle: Option<&domain::BundleHash>,
+    ) -> Result<(), DeskError> {
+        self.branch_forget(actor, app, name).await?;
+        let branch = domain::wire::GitBranch { name: name.to_owned(), commit: commit.clone() };
+        self.state.lock().unwrap().branches.push((branch, bundle.cloned()));
+        Ok(())
+    }
+
+    async fn branch_forget(&self, _actor: &Actor, _app: AppId, name: &str) -> Result<(), DeskError> {
+        let mut state = self.state.lock().unwrap();
+        if state.away {
+            return Err(DeskError { kind: Kind::Away, message: "The database is away.".to_owned(), hint: None });
+        }
+        state.branches.retain(|(branch, _)| branch.name != name);
+        Ok(())
+    }
+
     async fn repository(&self, _app: AppId) -> Result<Repository, DeskError> {
         let state = self.state.lock().unwrap();
         let last = state.deploys.iter().rfind(|d| d.moved == Some(Ok(())));
         Ok(Repository {
-            bundles: state.deploys.iter().filter_map(|d| d.bundle.clone()).collect(),
+            bundles: state
+                .deploys
+                .iter()
+                .map(|d| &d.bundle)
+                .chain(state.branches.iter().map(|(_, bundle)| bundle))
+                .filter_map(Clone::clone)
+                .collect(),
+            branches: state.branches.iter().map(|(branch, _)| branch.clone()).collect(),
             branch: last.map(|d| domain::wire::GitBranch { name: d.branch.clone(), commit: d.commit.parse().unwrap() }),
         })
     }

@@ -334,9 +334,19 @@ impl Work {
         Push(command)
     }
 
-    pub(super) fn push(&self, what: &str) -> Push {
+    pub(super) fn pull_branch(&self, name: &str) -> Push {
         let mut command = self.command();
-        command.args(["push", "berth", what]);
+        command.args(["fetch", "berth", name]);
+        Push(command)
+    }
+
+    pub(super) fn push(&self, what: &str) -> Push {
+        self.push_all(&[what])
+    }
+
+    pub(super) fn push_all(&self, what: &[&str]) -> Push {
+        let mut command = self.command();
+        command.args(["push", "berth"]).args(what);
         Push(command)
     }
 }

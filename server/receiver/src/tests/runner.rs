@@ -76,10 +76,10 @@ async fn serve(mut stream: UnixStream, repos: &Path, hook: &Path, seen: &Mutex<S
         return answer(&mut stream, &GitAnswer::Missing).await;
     }
     let mut command = match &ask.verb {
-        GitVerb::Restore { branch } => {
+        GitVerb::Restore { branch, branches } => {
             let mut command = tokio::process::Command::new(hook);
-            command.args(["hook", "restore"]);
-            command.args(branch.iter().flat_map(|b| [b.name.as_str(), b.commit.as_str()]));
+            command.args(["hook", "restore", branch.as_ref().map_or("none", |b| b.name.as_str())]);
+            command.args(branches.iter().chain(branch).flat_map(|b| [b.name.as_str(), b.commit.as_str()]));
             command
         }
         GitVerb::Maintain { keep: commits } | GitVerb::Bundle { commits } => {

@@ -4,6 +4,7 @@
 //! the steps, the look over the result, making the image. A runner that ends takes its builds with
 //! it; the coordinator gives the step out again under a new attempt.
 
+mod berth_toml;
 mod cache;
 mod disk;
 mod lines;
@@ -213,6 +214,8 @@ impl Build<'_> {
         self.unpack().await?;
         let tree = Tree::open(&self.app_dir()).map_err(ours("open the source"))?;
         let procfile = read_procfile(&tree)?;
+        let file = tree.read("berth.toml")?;
+        let settings = file.as_deref().map(berth_toml::parse).transpose()?.unwrap_or_default();
         let pack = choose(&tree)?;
         let stack = self.stack(pack).await?;
         let mut recipe = pack.recipe(&Source { tree: &tree, stack: &stack, procfile: &procfile })?;
@@ -227,6 +230,7 @@ impl Build<'_> {
         }
         cache.close().map_err(ours("close its cache"))?;
         recipe.serve_site(&tree)?;
+        berth_toml::check(file.as_deref().unwrap_or_default(), &settings, &recipe.processes)?;
         for (process, command) in &recipe.processes {
             self.teller.say(&format!("       {process}: {command}"));
         }
@@ -236,7 +240,8 @@ impl Build<'_> {
         let (image, bytes) = self.squash().await?;
         self.teller.say(&format!("       {} ({:.1} MiB)", image.short(), bytes as f64 / f64::from(1 << 20)));
         let Recipe { processes, env, .. } = recipe;
-        Ok((image, Manifest { processes, env, buildpack: pack.name.to_owned(), stack: "host".to_owned(), bytes }))
+        let (buildpack, stack) = (pack.name.to_owned(), "host".to_owned());
+        Ok((image, Manifest { processes, env, buildpack, stack, bytes, settings }))
     }
 
     /// A cache belongs to one app and one branch.

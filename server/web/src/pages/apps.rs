@@ -1,6 +1,6 @@
 //! Apps and their deploys.
 
-use app::{ActivityPage, AppPage, DeployPage, NewApp, Typed};
+use app::{ActivityPage, AppPage, DeployPage, NewApp, Scaled, Typed};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -96,18 +96,23 @@ fn end_of(lines: Option<&Vec<LogLine>>) -> u64 {
 
 pub async fn app(State(state): State<Shared>, who: SignedIn, Path(name): Path<String>) -> Result<Html<String>, Failed> {
     let name = parse(&name)?;
-    let (app, newest) = look(&state, &who.actor, &name).await?;
+    Ok(Html(page_of(&state, &who, &name, Scaled::default()).await?))
+}
+
+/// An app's page, with what was typed into it.
+pub async fn page_of(state: &Shared, who: &SignedIn, name: &AppName, scaled: Scaled) -> Result<String, Failed> {
+    let (app, newest) = look(state, &who.actor, name).await?;
     let open = newest.as_ref().filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
     let build = async {
         match open {
-            Some(number) => last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await,
+            Some(number) => last(state, &who.actor, name, LogWhat::Deploy(number), BUILD_LINES).await,
             None => None,
         }
     };
-    let (lines, build) = tokio::join!(last(&state, &who.actor, &name, LogWhat::App, LINES), build);
+    let (lines, build) = tokio::join!(last(state, &who.actor, name, LogWhat::App, LINES), build);
     let cursor = Cursor { lines: end_of(lines.as_ref()), deploy: open.unwrap_or(0), build: end_of(build.as_ref()) };
-    let shown = AppPage { app, newest, lines, build, after: cursor.to_string() };
-    Ok(Html(app::app(state.page(Some(&who.user)), shown)))
+    let shown = AppPage { app, newest, lines, build, after: cursor.to_string(), scaled };
+    Ok(app::app(state.page(Some(&who.user)), shown))
 }
 
 pub async fn deploy(

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use app::Typed;
+use app::{Scaled, Typed};
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use commands::Kind;
+use commands::{CommandError, Kind, Scale};
 use domain::{AppName, ProcessName};
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::apps::{number, parse};
-use crate::problem::{Failed, Problem};
+use crate::problem::Failed;
 use crate::session::SignedIn;
 use crate::state::Shared;
 
@@ -40,21 +40,47 @@ pub async fn restart(State(state): State<Shared>, who: SignedIn, Path(app): Path
     Ok(page_of(&app))
 }
 
+/// Of each process type a field `NAME` with how many, and `memory.NAME` with how big; either may be absent.
 pub async fn scale(
     State(state): State<Shared>,
     who: SignedIn,
     Path(app): Path<String>,
     Form(typed): Form<BTreeMap<String, String>>,
-) -> Answer {
+) -> Result<Response, Failed> {
     let app = parse(&app)?;
-    let mut counts = BTreeMap::new();
-    for (process, count) in typed {
-        let parsed = process.parse::<ProcessName>().ok().zip(count.trim().parse().ok());
-        let (process, count) = parsed.ok_or_else(|| Failed::Page(Problem::no_count(&count)))?;
-        counts.insert(process, count);
+    let wrong = match read(&typed) {
+        Ok(to) => match state.commands.app_scale(&who.actor, &app, &to).await {
+            Ok(_) => return Ok(page_of(&app).into_response()),
+            Err(CommandError::Scale { process, message }) => (process, message),
+            Err(cause) => return Err(cause.into()),
+        },
+        Err(wrong) => wrong,
+    };
+    let scaled = Scaled { typed, wrong: Some(wrong) };
+    Ok(super::again(super::apps::page_of(&state, &who, &app, scaled).await?))
+}
+
+fn read(typed: &BTreeMap<String, String>) -> Result<Scale, (Option<ProcessName>, String)> {
+    let mut to = Scale::default();
+    for (field, value) in typed {
+        let name = field.strip_prefix(&app::memory_field("")).unwrap_or(field);
+        let shown: String = value.chars().take(20).collect();
+        let Ok(process) = name.parse::<ProcessName>() else {
+            return Err((None, format!("'{}' is no process type.", name.chars().take(40).collect::<String>())));
+        };
+        if name == field {
+            let Ok(count) = value.trim().parse() else {
+                return Err((Some(process), format!("'{shown}' is no number of instances. Give 0 or more.")));
+            };
+            to.counts.insert(process, count);
+        } else {
+            let Some(bytes) = plan::MEMORY_SIZES.into_iter().find(|size| plan::memory_words(*size) == *value) else {
+                return Err((Some(process), format!("'{shown}' is no size of memory.")));
+            };
+            to.memory.insert(process, bytes);
+        }
     }
-    state.commands.app_scale(&who.actor, &app, &counts).await?;
-    Ok(page_of(&app))
+    Ok(to)
 }
 
 pub async fn roll_back(State(state): State<Shared>, who: SignedIn, Path((app, n)): Path<(String, String)>) -> Answer {
