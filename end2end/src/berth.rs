@@ -250,6 +250,25 @@ impl Berth {
         Ok(all)
     }
 
+    /// The pid of the only running instance's first process, as the database and the kernel know it: of the
+    /// processes in the apps' control group, those whose command line contains `words`.
+    pub fn app_processes(&self, words: &str) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        let user = self.uid_first + 100..self.uid_first + 65_536;
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+            let uid: u32 = uid.split_whitespace().next().unwrap_or_default().parse().unwrap_or(0);
+            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
+            if user.contains(&uid) && line.contains(words) {
+                found.push(pid);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// The end of its log.
     pub fn last_words(&self) -> String {
         let read = || -> std::io::Result<String> {

@@ -4,6 +4,7 @@ import logging
 import os
 
 from flask import Flask, request
+from markupsafe import escape
 
 app = Flask(__name__)
 logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -13,7 +14,8 @@ entries = []
 @app.get("/")
 def home():
     logging.info("home was read, %d entries", len(entries))
-    return f"<h1>Guest book</h1><p>{len(entries)} entries, release {os.environ.get('BERTH_RELEASE', '?')}.</p>"
+    name = os.environ.get("BOOK", "Guest book")
+    return f"<h1>{escape(name)}</h1><p>{len(entries)} entries, release {os.environ.get('BERTH_RELEASE', '?')}.</p>"
 
 
 @app.post("/entries")

@@ -113,7 +113,7 @@ fn what_is_adopted_loses_no_line_and_after_a_power_cut_everything_starts_again()
         g.app_of("tides", &[("app.py", COUNTS), ("requirements.txt", ""), ("Procfile", "web: exec python3 app.py\n")])?;
         g.push_well("tides")?;
         g.answers("tides", "app.py")?;
-        let kept = g.app_processes("app.py")?;
+        let kept = g.berth.app_processes("app.py")?;
         ensure!(!kept.is_empty(), "no process of the app was found");
         for role in ["runner", "logs", "everything", "logs", "everything"] {
             let seen = lines(g)?.last().copied().unwrap_or(0);
@@ -125,7 +125,7 @@ fn what_is_adopted_loses_no_line_and_after_a_power_cut_everything_starts_again()
             }
             no_line_is_lost_or_doubled(g, seen + 500).with_context(|| format!("{role} was killed"))?;
         }
-        ensure!(g.app_processes("app.py")? == kept, "the instance was started again");
+        ensure!(g.berth.app_processes("app.py")? == kept, "the instance was started again");
         let cpu_ns: u64 = kernel_cpu(g.berth.slice)?.values().sum();
         wait(SOON, || {
             let have = total(&g.berth, "cpu", "")?;
@@ -137,7 +137,7 @@ fn what_is_adopted_loses_no_line_and_after_a_power_cut_everything_starts_again()
         g.push_well("harbour")?;
         kill_hard(g.berth.pid());
         g.berth.shims()?.into_iter().for_each(kill_hard);
-        g.app_processes("")?.into_iter().for_each(kill_hard);
+        g.berth.app_processes("")?.into_iter().for_each(kill_hard);
         g.berth.start_again()?;
         g.answers("harbour", "Tide table")?;
         g.answers("tides", "app.py")?;
@@ -186,7 +186,7 @@ fn a_build_survives_its_runner_and_a_branch_its_receiver() {
         while_it_is(g, "notes", "'building'", || {
             // In the middle of the build script.
             wait(SOON, || {
-                ensure!(!g.app_processes("build.js")?.is_empty(), "the build script does not run");
+                ensure!(!g.berth.app_processes("build.js")?.is_empty(), "the build script does not run");
                 Ok(())
             })?;
             kill_hard(runner);

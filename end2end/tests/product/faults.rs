@@ -23,7 +23,7 @@ fn a_killed_role_is_started_again_and_apps_do_not_notice() {
         g.app("tides", "static")?;
         g.push_well("tides")?;
         g.answers("tides", "Tide table")?;
-        let kept = g.app_processes("berth files")?;
+        let kept = g.berth.app_processes("berth files")?;
         for role in ["web", "receiver", "control", "logs", "runner", "postgres", "redis"] {
             let before = g.berth.process(role)?;
             let others = ["balancer", "web", "logs"].map(|other| (other, g.berth.process(other)));
@@ -40,7 +40,7 @@ fn a_killed_role_is_started_again_and_apps_do_not_notice() {
         kill_hard(before);
         runs_again(g, "balancer", before)?;
         g.answers("tides", "Tide table")?;
-        ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
+        ensure!(g.berth.app_processes("berth files")? == kept, "the instance was started again");
         g.page_says("/apps/tides", "tides")?;
         // And all of it still works together.
         g.change("tides", "index.html", "Tide table, after the storm")?;
@@ -55,12 +55,12 @@ fn a_killed_supervisor_leaves_apps_running_and_the_next_adopts_them() {
         g.app("tides", "static")?;
         g.push_well("tides")?;
         g.answers("tides", "Tide table")?;
-        let kept = g.app_processes("berth files")?;
+        let kept = g.berth.app_processes("berth files")?;
         ensure!(!kept.is_empty(), "no process of the app was found");
         kill_hard(g.berth.pid());
         g.berth.start_again()?;
         g.answers("tides", "Tide table")?;
-        ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
+        ensure!(g.berth.app_processes("berth files")? == kept, "the instance was started again");
         Ok(())
     });
 }
@@ -116,7 +116,7 @@ fn a_start_that_fails_ends_no_app() {
     given("hindered", |g| {
         g.app("tides", "static")?;
         g.push_well("tides")?;
-        let kept = g.app_processes("berth files")?;
+        let kept = g.berth.app_processes("berth files")?;
         kill_hard(g.berth.pid());
         g.berth.wait()?;
         // Its port is taken by another, as soon as the balancer has seen that its supervisor is gone.
@@ -130,7 +130,7 @@ fn a_start_that_fails_ends_no_app() {
         g.berth.wait()?;
         g.berth.start_again()?;
         g.answers("tides", "Tide table")?;
-        ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
+        ensure!(g.berth.app_processes("berth files")? == kept, "the instance was started again");
         Ok(())
     });
 }

@@ -265,7 +265,7 @@ fn kills(g: &mut Given, world: &World, dice: &mut Dice, until: Instant) -> Resul
         let of = |all: Vec<u32>| all.get(usize::try_from(choice).unwrap_or(0) % all.len().max(1)).copied();
         let process = match victim {
             "shim" => of(g.berth.shims()?),
-            "app" => of(g.app_processes("")?),
+            "app" => of(g.berth.app_processes("")?),
             "git" => of(world.clients.lock().unwrap().iter().copied().collect()),
             "backend" => g.berth.backend().ok(),
             "everything" => Some(g.berth.pid()),

@@ -174,7 +174,7 @@ fn killed(g: &mut Given, web: u32, deploys: u32, asks: &[Ask]) -> Result<u64> {
         })
     };
     answered(200)?;
-    let process = *g.app_processes(&format!("app.py {kind}"))?.first().context("it does not run")?;
+    let process = *g.berth.app_processes(&format!("app.py {kind}"))?.first().context("it does not run")?;
     kill_hard(process);
     wait(SOON, || {
         let now: u32 = g.berth.sql(restarts)?.parse()?;

@@ -30,7 +30,7 @@ fn shop(g: &mut Given, name: &str, more: &[(&str, &str)]) -> Result<()> {
 }
 
 fn workers(g: &Given) -> Result<usize> {
-    Ok(g.app_processes("worker.py")?.len())
+    Ok(g.berth.app_processes("worker.py")?.len())
 }
 
 #[test]
@@ -41,12 +41,12 @@ fn workers_run_and_are_scaled_and_sized_on_the_page() {
         g.answers("shop", "open for trade")?;
         g.page_says("/apps/shop", "the worker counts")?;
         g.page_says("/apps/shop", "memory.worker")?;
-        let first = g.app_processes("worker.py")?;
+        let first = g.berth.app_processes("worker.py")?;
         ensure!(first.len() == 1, "one worker should run: {first:?}");
         // It restarts when it ends.
         harness::read(std::process::Command::new("kill").args(["-9", &first[0].to_string()]))?;
         wait(SOON, || {
-            let now = g.app_processes("worker.py")?;
+            let now = g.berth.app_processes("worker.py")?;
             ensure!(now.len() == 1 && now != first, "the worker was not started again: {now:?}");
             Ok(())
         })?;

@@ -237,11 +237,11 @@ fn an_instance_that_ends_is_started_again() {
         g.app("guestbook", "flask")?;
         g.push_well("guestbook")?;
         g.answers("guestbook", "Guest book")?;
-        let before = g.app_processes("gunicorn")?;
+        let before = g.berth.app_processes("gunicorn")?;
         ensure!(!before.is_empty(), "no process of the app was found");
         before.iter().for_each(|pid| harness::kill_hard(*pid));
         wait(SOON, || {
-            let now = g.app_processes("gunicorn")?;
+            let now = g.berth.app_processes("gunicorn")?;
             ensure!(!now.is_empty() && now.iter().all(|pid| !before.contains(pid)), "it was not started again");
             Ok(())
         })?;

@@ -48,7 +48,7 @@ fn an_older_database_decides_nothing_until_the_operator_accepts_it() {
         g.answers("harbour", "Tide table")?;
         let uses = |g: &Given| numbers(g, "select max(id) from app union all select max(id) from instance");
         let given_before = uses(g)?;
-        let kept = g.app_processes("berth files")?;
+        let kept = g.berth.app_processes("berth files")?;
         ensure!(kept.len() == 2, "two instances should run: {kept:?}");
 
         kill_hard(g.berth.pid());
@@ -69,7 +69,7 @@ fn an_older_database_decides_nothing_until_the_operator_accepts_it() {
             g.answers("harbour", "Tide table")?;
             std::thread::sleep(Duration::from_millis(200));
         }
-        ensure!(g.app_processes("berth files")? == kept, "an instance was stopped or started");
+        ensure!(g.berth.app_processes("berth files")? == kept, "an instance was stopped or started");
         ensure!(g.berth.last_words().contains("older than what runs"), "the log says nothing of it");
         // Nor is anything numbered.
         let answer = g.site.post("/apps/new", &[("name", "sand")])?;

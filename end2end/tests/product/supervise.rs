@@ -122,16 +122,16 @@ fn what_was_used_is_in_the_database_when_berth_has_stopped() {
 fn apps_run_on_through_a_stop_that_keeps_them() {
     given_with("keeps", &["--keep-apps"], None, |g| {
         pushed(g)?;
-        let kept = g.app_processes("berth files")?;
+        let kept = g.berth.app_processes("berth files")?;
         ensure!(!kept.is_empty(), "no process of the app was found");
         for _ in 0..2 {
             terminate(g.berth.pid());
             g.berth.wait()?;
-            ensure!(g.app_processes("berth files")? == kept, "the stop ended the app");
+            ensure!(g.berth.app_processes("berth files")? == kept, "the stop ended the app");
             ensure!(g.berth.process("web").is_err() && g.berth.process("postgres").is_err(), "a part still runs");
             g.berth.start_again()?;
             g.answers("tides", "Tide table")?;
-            ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
+            ensure!(g.berth.app_processes("berth files")? == kept, "the instance was started again");
         }
         counts_agree(g)?;
         let cpu_ns: u64 = kernel_cpu(g.berth.slice)?.values().sum();
@@ -145,7 +145,7 @@ fn apps_run_on_through_a_stop_that_keeps_them() {
         g.berth.wait()?;
         g.berth.start_with_flags(vec![])?;
         g.answers("tides", "Tide table")?;
-        ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
+        ensure!(g.berth.app_processes("berth files")? == kept, "the instance was started again");
         Ok(())
     });
 }
@@ -155,7 +155,7 @@ fn berth_goes_on_as_another_program_and_no_request_is_lost() {
     given("upgrade", |g| {
         pushed(g)?;
         let app = format!("tides.localhost:{}", g.berth.http.port());
-        let kept = g.app_processes("berth files")?;
+        let kept = g.berth.app_processes("berth files")?;
         let load = [
             ("kept connections", visitors(&g.berth, &app, &[], 25)?),
             ("new connections", visitors(&g.berth, &app, &["Connection: close"], 25)?),
@@ -184,7 +184,7 @@ fn berth_goes_on_as_another_program_and_no_request_is_lost() {
         }
         ensure!(g.berth.process("postgres")? == postgres, "PostgreSQL was started again");
         ensure!(g.berth.runs()?, "the supervisor ended");
-        ensure!(g.app_processes("berth files")? == kept, "the instance was started again");
+        ensure!(g.berth.app_processes("berth files")? == kept, "the instance was started again");
         for (what, wrk) in load {
             all_were_answered(what, wrk)?;
         }

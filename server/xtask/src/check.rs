@@ -16,6 +16,9 @@ use crate::work::Work;
 /// How much later than its use a reading may be in PostgreSQL.
 const ARRIVES: Duration = Duration::from_secs(60);
 
+/// How long a deploy may take on a busy machine.
+const DEPLOYS: Duration = Duration::from_secs(60);
+
 /// Some requests to each app; every one must be answered well.
 pub fn traffic(berth: &Berth, each: u64) -> Result<()> {
     for sample in &SAMPLES {
@@ -33,18 +36,90 @@ pub fn check(work: &mut Work, berth: &Berth, person: &Person, site: &mut Visitor
     pages(site)?;
     second_push(berth, person)?;
     refused_push(berth, person)?;
+    work.step("checking a worker and its log");
+    worker(berth, site)?;
+    work.step("checking a change of a config var, and a roll back");
+    config(berth, site)?;
+    work.step("checking a crash and its restart");
+    crash(berth)?;
     work.step("checking the counters");
     counters(berth, sent)
 }
 
 fn pages(site: &mut Visitor) -> Result<()> {
-    for path in ["/", "/apps", "/account", "/apps/tides", "/apps/guestbook"] {
+    for path in ["/", "/apps", "/account", "/apps/tides", "/apps/guestbook", "/apps/guestbook/config"] {
         let page = site.get(path)?;
         ensure!(page.status == 200 && page.body.contains("</html>"), "{path} answered {}", page.status);
     }
     wait(Duration::from_secs(20), || {
         let page = site.get("/apps/guestbook")?;
         ensure!(page.body.contains("home was read"), "the app's page does not show its log line `home was read`");
+        Ok(())
+    })
+}
+
+/// Runs `change`; `app` is asked until it says `says`, and no answer is anything but 200.
+fn seen_without_loss(berth: &Berth, app: &str, says: &str, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut visitor = Visitor::new(&berth.app(app), berth.http);
+    change()?;
+    let (mut lost, mut said) = (None, String::new());
+    let seen = wait(DEPLOYS, || {
+        let answer = visitor.get("/")?;
+        if answer.status != 200 {
+            lost = Some(answer.status);
+        }
+        said = answer.body;
+        ensure!(said.contains(says) || lost.is_some(), "{app} does not say `{says}` but `{said}`");
+        Ok(())
+    });
+    if let Some(status) = lost {
+        bail!("while {app} was changed a request was answered {status}: {said}");
+    }
+    seen
+}
+
+fn posted(site: &mut Visitor, path: &str, fields: &[(&str, &str)]) -> Result<()> {
+    let answer = site.post(path, fields)?;
+    ensure!(answer.status == 303, "POST {path} answered {}: {}", answer.status, answer.body);
+    Ok(())
+}
+
+/// `release` ran before it; it runs beside `web`, and its lines are in the app's log.
+fn worker(berth: &Berth, site: &mut Visitor) -> Result<()> {
+    let deploy = site.get("/apps/mailroom/deploys/1")?;
+    ensure!(deploy.body.contains("the shelves are ready"), "the deploy's log has no line of its `release` process");
+    wait(DEPLOYS, || {
+        let page = site.get("/apps/mailroom")?;
+        ensure!(page.body.contains("is sorted"), "the app's page does not show a line of its worker");
+        let running = berth
+            .sql("select count(*) from instance where process = 'worker' and state = 'healthy' and ended is null")?;
+        ensure!(running == "1", "{running} workers run");
+        Ok(())
+    })
+}
+
+/// A variable makes a release that has it; rolled back, it is gone.
+fn config(berth: &Berth, site: &mut Visitor) -> Result<()> {
+    seen_without_loss(berth, "guestbook", "Log book", || {
+        posted(site, "/apps/guestbook/config", &[("name", "BOOK"), ("value", "Log book")])
+    })?;
+    seen_without_loss(berth, "guestbook", "Guest book", || posted(site, "/apps/guestbook/deploys/1/roll-back", &[]))
+}
+
+/// Killed, an app's processes are started again, and it is counted.
+fn crash(berth: &Berth) -> Result<()> {
+    let killed = berth.app_processes("gunicorn")?;
+    ensure!(!killed.is_empty(), "no process of the guest book runs");
+    killed.iter().for_each(|pid| harness::kill_hard(*pid));
+    let mut visitor = Visitor::new(&berth.app("guestbook"), berth.http);
+    wait(DEPLOYS, || {
+        let answer = visitor.get("/")?;
+        ensure!(answer.status == 200, "after a crash guestbook answers {}", answer.status);
+        let restarts = berth.sql(
+            "select max(restarts) from instance i join app a on a.id = i.app_id where a.name = 'guestbook' and ended is null",
+        )?;
+        ensure!(restarts.parse::<u32>().is_ok_and(|n| n > 0), "no restart was counted");
+        ensure!(berth.app_processes("gunicorn")?.iter().all(|pid| !killed.contains(pid)), "the killed ones still run");
         Ok(())
     })
 }

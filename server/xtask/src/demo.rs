@@ -1,4 +1,4 @@
-//! Starts Berth with two sample apps, as a person would: a user, a key, `git push`; then shows where they are.
+//! Starts Berth with four sample apps, as a person would: a user, a key, `git push`; then shows where they are.
 //! With `--check` each step is held against what it should be, and against the kernel's own counters.
 
 use std::time::{Duration, Instant};
@@ -24,16 +24,18 @@ pub struct Sample {
     pub says: &'static str,
 }
 
-pub const SAMPLES: [Sample; 2] = [
+pub const SAMPLES: [Sample; 4] = [
     Sample { folder: "static", name: "tides", says: "Tide table" },
     Sample { folder: "flask", name: "guestbook", says: "Guest book" },
+    Sample { folder: "node", name: "poll", says: "<title>Poll</title>" },
+    Sample { folder: "worker", name: "mailroom", says: "Mail room" },
 ];
 
 /// Sent to each app.
 const REQUESTS: u64 = 50;
 
 pub fn demo(check: Check) -> Result<()> {
-    let mut work = Work::new(build::STEPS + if check == Check::Yes { 8 } else { 5 });
+    let mut work = Work::new(build::STEPS + if check == Check::Yes { 13 } else { 7 });
     let program = build(&mut work, For::Running)?;
     listen_for_stop();
 

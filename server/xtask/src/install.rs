@@ -34,9 +34,10 @@ const RUNNING: &[(&str, &str)] = &[
     ("/usr/share/doc/python3-venv", "python3-venv"),
     ("pip3", "python3-pip"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
-const TESTING: &[(&str, &str)] =
-    &[("chromium", "chromium"), ("node", "nodejs"), ("npm", "npm"), ("wrk", "wrk"), ("curl", "curl")];
+const TESTING: &[(&str, &str)] = &[("chromium", "chromium"), ("wrk", "wrk"), ("curl", "curl")];
 
 pub fn install(purpose: For) -> Result<()> {
     packages(purpose)?;
