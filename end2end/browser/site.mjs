@@ -193,6 +193,7 @@ const pages = [
   ["activity", "/account/activity", "user"],
   ["app", `/apps/${app}`, "user"],
   ["app-activity", `/apps/${app}/activity`, "user"],
+  ["config", `/apps/${app}/config`, "user"],
   ["deploy", `/apps/${app}/deploys/1`, "user"],
   ["absent", "/apps/nobodys-app", "user"],
   ["servers", "/operator/servers", "operator"],

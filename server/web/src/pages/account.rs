@@ -9,7 +9,7 @@ use domain::{KeyId, Secret};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{again, sign};
+use super::{again, said, sign};
 use crate::limits::Limit;
 use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
@@ -134,7 +134,7 @@ pub async fn key_add(
         key: Typed::new(if private { String::new() } else { typed.key }),
         general: None,
     };
-    let message = [Some(cause.message()), cause.hint()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let message = said(&cause);
     match cause.field() {
         Some("name") => form.name.error = Some(message),
         _ => form.key.error = Some(message),

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use serde::Deserialize;
 
 use super::account::{Before, next};
-use super::again;
+use super::{again, said};
 use crate::events::{self, Cursor, Of};
 use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
@@ -53,7 +53,7 @@ pub async fn create(
     if !matches!(cause.kind(), Kind::Invalid | Kind::Conflict | Kind::Limit) {
         return Err(cause.into());
     }
-    let message = [Some(cause.message()), cause.hint()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let message = said(&cause);
     let (keys, apps) = tokio::try_join!(state.commands.keys(&who.actor), state.commands.apps(&who.actor))?;
     let name = Typed::wrong(typed.name, message);
     let new = NewApp { keys, name, first: apps.is_empty(), ..NewApp::default() };

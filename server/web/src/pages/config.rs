@@ -8,8 +8,8 @@ use commands::{CommandError, Kind, Shown, VarSet};
 use domain::{AppName, Secret};
 use serde::Deserialize;
 
-use super::again;
 use super::apps::parse;
+use super::{again, said};
 use crate::problem::Failed;
 use crate::session::SignedIn;
 use crate::state::Shared;
@@ -108,10 +108,6 @@ pub async fn unset(
 
 fn page_of(app: &AppName) -> Response {
     Redirect::to(&format!("/apps/{app}/config")).into_response()
-}
-
-fn said(cause: &CommandError) -> String {
-    [Some(cause.message()), cause.hint()].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// The form again, if a field was wrong.

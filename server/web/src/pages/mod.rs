@@ -23,3 +23,8 @@ pub async fn landing(State(state): State<Shared>, who: Anybody) -> Html<String> 
 fn again(html: String) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Html(html)).into_response()
 }
+
+/// What happened and what to do, for beside a field.
+fn said(cause: &commands::CommandError) -> String {
+    [Some(cause.message()), cause.hint()].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
