@@ -204,6 +204,46 @@ fn a_repository_whose_disk_was_lost_is_there_again() {
 }
 
 #[test]
+fn other_branches_are_kept_tags_ignored_and_the_first_push_decides_what_is_deployed() {
+    given("branches", |g| {
+        g.app("tides", "static")?;
+        let git = |g: &crate::given::Given, args: &[&str]| harness::read(g.person.git("tides").args(args));
+        let push = |g: &crate::given::Given, args: &[&str]| -> Result<(bool, String)> {
+            let output = g.person.git("tides").arg("push").arg("berth").args(args).output()?;
+            Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+        };
+        git(g, &["branch", "-m", "main", "master"])?;
+        git(g, &["tag", "v1"])?;
+        let (taken, said) = push(g, &["master", "v1"])?;
+        ensure!(taken && said.contains("Deploy 1 live") && said.contains("tag v1 is ignored"), "{said}");
+        g.page_says("/apps/tides", "<code>master</code>")?;
+        git(g, &["checkout", "-q", "-b", "main"])?;
+        g.change("tides", "index.html", "<h1>On main</h1>")?;
+        let (taken, said) = push(g, &["main"])?;
+        ensure!(taken && said.contains("main is kept and not deployed, only master is"), "{said}");
+        let (taken, said) = push(g, &["main:master"])?;
+        ensure!(taken && said.contains("Deploy 2 live"), "{said}");
+        g.answers("tides", "On main")?;
+        let (taken, said) = push(g, &[":master"])?;
+        ensure!(!taken && said.contains("it cannot be deleted"), "{said}");
+        // Forced back: that is what is deployed.
+        let (taken, said) = push(g, &["+master"])?;
+        ensure!(taken && said.contains("Deploy 3 live"), "{said}");
+        g.answers("tides", "Tide table")?;
+        git(g, &["checkout", "-q", "-b", "feature"])?;
+        g.change("tides", "index.html", "<h1>In no deploy</h1>")?;
+        ensure!(push(g, &["feature", "main:gone"])?.0 && push(g, &[":gone"])?.0, "branches are not kept");
+        let refs = git(g, &["ls-remote", "berth"])?;
+        ensure!(refs.contains("refs/heads/feature") && !refs.contains("gone") && !refs.contains("tags"), "{refs}");
+        let app = g.berth.sql("select id from app where name = 'tides'")?;
+        std::fs::remove_dir_all(g.berth.data.join("repos").join(&app))?;
+        let again = git(g, &["ls-remote", "berth"])?;
+        ensure!(again == refs, "a lost repository has other branches now:\n{again}\nand had:\n{refs}");
+        git(g, &["fetch", "-q", "--refetch", "berth", "feature"]).map(drop)
+    });
+}
+
+#[test]
 fn strangers_get_nowhere_and_learn_nothing() {
     given("strangers", |g| {
         g.app("tides", "static")?;

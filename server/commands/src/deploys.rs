@@ -104,6 +104,10 @@ impl Commands {
                 user: actor.user,
             };
             if !store::branch::decide(&mut tx, actor.customer, app, &push.branch).await? {
+                let theirs = store::app::list(&mut **tx, actor.customer).await?;
+                if !theirs.iter().any(|a| a.id == app) {
+                    return Err(CommandError::NotFound { what: "app" });
+                }
                 let hint = "Push once more: it is kept, and you are told how to deploy it.";
                 return Err(CommandError::not_now("Another branch became the one that is deployed.", hint));
             }
