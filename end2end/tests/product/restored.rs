@@ -106,7 +106,7 @@ fn an_older_database_decides_nothing_until_the_operator_accepts_it() {
         let now = uses(g)?;
         let least = now.iter().filter_map(|n| n.parse::<i64>().ok()).min().context("no app")?;
         ensure!(before.iter().all(|n| *n < least), "ids were given twice: {before:?}, {now:?}");
-        no_orphans(&g.berth)?;
+        wait(SOON, || no_orphans(&g.berth))?;
         let event = g.berth.sql("select count(*) from event where verb = 'restore accept'")?;
         ensure!(event == "1", "{event} events tell of it");
         Ok(())

@@ -17,7 +17,7 @@ use plan::Room;
 use plan::collect::{File, Gone, Use};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::disk::Disk;
 use crate::mount::{self, Access};
@@ -74,6 +74,29 @@ pub struct Mounted {
     pub path: PathBuf,
 }
 
+/// A mount that nobody uses yet. Whoever asked may be gone before it is there: then it goes, under the image's lock.
+struct Fresh {
+    path: PathBuf,
+    count: Option<OwnedMutexGuard<u32>>,
+}
+
+impl Fresh {
+    fn taken(mut self) -> io::Result<OwnedMutexGuard<u32>> {
+        self.count.take().ok_or_else(|| io::Error::other("it was taken before"))
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if self.count.is_none() {
+            return;
+        }
+        if let Err(e) = mount::unmount(&self.path).and_then(|()| std::fs::remove_dir(&self.path)) {
+            tracing::error!(path = %self.path.display(), "could not unmount an image that nobody waits for: {e}");
+        }
+    }
+}
+
 impl Images {
     pub fn new(data_dir: &Path, mounts: PathBuf, client: Client, disk: Disk) -> io::Result<Self> {
         let files = data_dir.join("images");
@@ -109,8 +132,7 @@ impl Images {
 
     /// Fetches and mounts the image where that is not done yet. Also how an adopted instance counts.
     pub async fn acquire(&self, image: &ImageHash) -> Result<Mounted, ImageError> {
-        let count = self.count(image).await;
-        let mut count = count.lock().await;
+        let mut count = self.count(image).await.lock_owned().await;
         let path = self.inner.mounts.join(image.as_str());
         let failed = |doing| move |cause| ImageError::Io { doing, image: image.clone(), cause };
         if !mount::is_mounted(&path).map_err(failed("look for"))? {
@@ -121,10 +143,13 @@ impl Images {
             make_dir(&path, 0o711).map_err(failed("mount"))?;
             let target = path.clone();
             // Reading the first blocks may wait for the disk.
-            tokio::task::spawn_blocking(move || mount::mount_file(&file, &target, "squashfs", Access::ReadOnly, None))
-                .await
-                .map_err(|e| failed("mount")(e.into()))?
-                .map_err(failed("mount"))?;
+            let mount = move || {
+                mount::mount_file(&file, &target, "squashfs", Access::ReadOnly, None)?;
+                Ok(Fresh { path: target, count: Some(count) })
+            };
+            let mounted: io::Result<Fresh> =
+                tokio::task::spawn_blocking(mount).await.map_err(|e| failed("mount")(e.into()))?;
+            count = mounted.and_then(Fresh::taken).map_err(failed("mount"))?;
         }
         *count += 1;
         Ok(Mounted { image: image.clone(), path })
@@ -218,5 +243,43 @@ impl Images {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who waits for a mount may be told to stop at any moment.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_mount_that_nobody_waits_for_any_more_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, mounts, tree) = (dir.path().join("data"), dir.path().join("mounts"), dir.path().join("tree"));
+        for made in [&data, &mounts, &tree] {
+            std::fs::create_dir(made).unwrap();
+        }
+        std::fs::write(tree.join("file"), "content").unwrap();
+        let client = Client::new(dir.path().join("nobody.sock"), domain::Secret::new(String::new()));
+        let images = Images::new(&data, mounts.clone(), client, Disk::new(&data, Some(0))).unwrap();
+        let image: ImageHash = "a".repeat(64).parse().unwrap();
+        let made = std::process::Command::new("mksquashfs")
+            .args([&tree, &data.join("images").join(image.as_str())])
+            .args(["-no-progress", "-quiet"])
+            .status();
+        assert!(made.unwrap().success());
+        for micros in 0..60 {
+            let given_up = tokio::time::timeout(Duration::from_micros(micros * 20), images.acquire(&image)).await;
+            if let Ok(mounted) = given_up {
+                images.release(&mounted.unwrap()).await.unwrap();
+            }
+            // Its lock is free when it is through.
+            let count = images.count(&image).await;
+            let users = *count.lock().await;
+            let left = std::fs::read_dir(&mounts).unwrap().flatten().any(|m| mount::is_mounted(&m.path()).unwrap());
+            if left {
+                mount::unmount(&mounts.join(image.as_str())).unwrap();
+            }
+            assert!(users == 0 && !left, "{users} use it, mounted: {left}");
+        }
     }
 }
