@@ -3,8 +3,7 @@
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
+use crate::listeners::unix_listener;
 use crate::slice::Slice;
 use crate::up::{UpError, doing};
 
@@ -51,17 +51,8 @@ enum Tell {
 
 pub fn open(slice: &Slice) -> Result<UnixListener, UpError> {
     let path = slice.run().join(NAME);
-    let listen = || -> io::Result<UnixListener> {
-        // Nobody else comes in before its mode says so.
-        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-        let bound = StdUnixListener::bind(&path);
-        nix::sys::stat::umask(before);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        let listener = bound?;
-        listener.set_nonblocking(true)?;
-        UnixListener::from_std(listener)
-    };
-    listen().map_err(doing(format!("listen on {}", path.display())))
+    let listener = unix_listener(&path, 0, 0, 0o600)?;
+    UnixListener::from_std(listener).map_err(doing(format!("listen on {}", path.display())))
 }
 
 pub fn resume(fd: OwnedFd) -> io::Result<UnixListener> {

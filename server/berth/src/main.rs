@@ -15,6 +15,7 @@ mod embedded;
 mod engines;
 mod keep;
 mod keys;
+mod listeners;
 mod outside;
 mod process;
 mod restore;

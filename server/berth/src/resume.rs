@@ -28,12 +28,13 @@ use crate::cli::Up;
 use crate::door::{self, Caller};
 use crate::engines::{self, EngineError};
 use crate::keep::{Keeper, Running, Unit};
+use crate::listeners::HeldListeners;
 use crate::outside::Given;
 use crate::process::Process;
 use crate::slice::{HeldSlice, Slice, SliceError};
 use crate::supervisor::{Parts, Supervisor};
 use crate::up::{self, UpError};
-use crate::wiring::{self, HeldListeners, Listeners, Secrets};
+use crate::wiring::{self, Secrets};
 
 /// Of [`State`]. A program takes over from its own version and from the one before.
 const VERSION: u32 = 1;
@@ -292,7 +293,7 @@ pub async fn go_on<'a>(
     let over = |doing_| move |cause| ResumeError::Io { doing: doing_, cause };
     let alive = || -> io::Result<Alive> { Ok(Alive { theirs: take(state.alive[0])?, ours: take(state.alive[1])? }) };
     let alive = alive().map_err(over("take over the pipe that children watch"))?;
-    let listeners = Listeners::resume(&state.listeners).map_err(over("take over listening sockets"))?;
+    let listeners = state.listeners.resume().map_err(over("take over listening sockets"))?;
     let door = take(state.door).and_then(door::resume).map_err(over("take over its own socket"))?;
     drop(take(state.binary));
     let common = up::common(settings, &state.data, log, joins, Some(alive)).map_err(Box::new)?;

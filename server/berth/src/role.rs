@@ -7,6 +7,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use commands::{CommandError, Commands};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,33 +18,41 @@ use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 use crate::child::{ALIVE, FIRST, Handed, Log, SETTINGS, TALK, Word};
-use crate::wiring;
+use crate::wiring::{Control, Migrate};
+use crate::{embedded, outside};
 
 /// After the supervisor's end a role may finish what it has, but not for long.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Made at the first start, without a password: signs in by the link that is printed once, or by a later
+/// `berth user link`.
+const FIRST_OPERATOR: &str = "operator@localhost";
 
 type Boxed = Box<dyn Error + Send + Sync>;
 
 /// What a role hears of its supervisor, and tells it.
 #[derive(Clone)]
-pub struct Life {
+struct Life {
     /// End now, in order.
-    pub stop: CancellationToken,
+    stop: CancellationToken,
     /// Another serves: take nothing new, finish what is open, end.
-    pub finish: CancellationToken,
+    finish: CancellationToken,
     /// End the server's apps, and then end.
-    pub end_apps: CancellationToken,
+    end_apps: CancellationToken,
+    /// `stop` or `finish`, for whoever has nothing of its own to do before its end.
+    ending: CancellationToken,
     said: watch::Sender<Option<Word>>,
 }
 
 impl Life {
     fn new(stop: CancellationToken) -> Self {
         let [finish, end_apps] = [(); 2].map(|()| CancellationToken::new());
-        Self { stop, finish, end_apps, said: watch::Sender::new(None) }
+        let ending = stop.child_token();
+        Self { stop, finish, end_apps, ending, said: watch::Sender::new(None) }
     }
 
     /// What it serves is served.
-    pub fn ready(&self) {
+    fn ready(&self) {
         self.said.send_replace(Some(Word::Ready));
     }
 }
@@ -59,7 +69,10 @@ async fn talk(mut with: UnixStream, life: Life, go: CancellationToken) {
                 // It may have been replaced by itself, or killed: that is seen by another pipe.
                 (Ok(0) | Err(_), _) => return,
                 (Ok(_), Some(Word::Go)) => go.cancel(),
-                (Ok(_), Some(Word::Finish)) => life.finish.cancel(),
+                (Ok(_), Some(Word::Finish)) => {
+                    life.finish.cancel();
+                    life.ending.cancel();
+                }
                 (Ok(_), Some(Word::EndApps)) => life.end_apps.cancel(),
                 (Ok(_), _) => {}
             },
@@ -112,7 +125,7 @@ pub fn role(name: &str) -> Result<(), Boxed> {
                 life.said.send_replace(Some(Word::StandsBy));
                 tokio::select! { () = go.cancelled() => {}, () = life.stop.cancelled() => return Ok(()) }
             }
-            wiring::run(name, handed.config, descriptors, life).await
+            run(name, handed.config, descriptors, life).await
         };
         tokio::select! {
             done = running => done,
@@ -125,6 +138,96 @@ pub fn role(name: &str) -> Result<(), Boxed> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// Runs a role's own code with what it was handed.
+async fn run(role: &str, config: serde_json::Value, descriptors: Vec<OwnedFd>, life: Life) -> Result<(), Boxed> {
+    let (ending, ready) = (life.ending.clone(), || life.ready());
+    let mut sockets = descriptors.into_iter();
+    let mut socket = || sockets.next().ok_or("the supervisor handed over too few sockets");
+    match role {
+        "migrate" => migrate_now(read(config)?).await?,
+        "logs" => {
+            let (config, socket) = (read(config)?, socket()?.into());
+            ready();
+            logs::run(config, socket, ending).await?;
+        }
+        "balancer" => balancer::run_until(read(config)?, vec![socket()?.into()], ready, ending).await?,
+        "control" => {
+            let config: Control = read(config)?;
+            let coordinator = coordinator::run(config.coordinator, socket()?.into(), ending.clone());
+            ready();
+            let stats = stats::run(config.stats, ending.clone());
+            let mail = mail::run(config.mail, ending.clone());
+            let (coordinator, stats, mail) =
+                tokio::join!(ended(coordinator, &ending), ended(stats, &ending), ended(mail, &ending));
+            coordinator?;
+            stats?;
+            mail?;
+        }
+        "receiver" => {
+            receiver::run_until(read(config)?, vec![socket()?.into()], ready, life.finish.clone(), life.stop.clone())
+                .await?;
+        }
+        "web" => web::run_until(read(config)?, socket()?.into(), assets(), ready, ending).await?,
+        "runner" => {
+            let (config, socket) = (read(config)?, socket()?.into());
+            ready();
+            let ends =
+                runner::Ends { leave: life.stop.clone(), finish: life.finish.clone(), apps: life.end_apps.clone() };
+            runner::run_until(config, socket, ends).await?;
+        }
+        _ => return Err(format!("there is no role {role}").into()),
+    }
+    Ok(())
+}
+
+/// When one engine ends, the others are told to: its process starts all again.
+async fn ended<T>(engine: impl Future<Output = T>, both: &CancellationToken) -> T {
+    let done = engine.await;
+    both.cancel();
+    done
+}
+
+fn assets() -> Vec<web::Asset> {
+    let kind = |name: &str| match name.rsplit('.').next() {
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("wasm") => "application/wasm",
+        _ => "application/octet-stream",
+    };
+    let asset = |(name, bytes): &(&str, &'static [u8])| web::Asset {
+        path: (*name).to_owned(),
+        content_type: kind(name).to_owned(),
+        bytes,
+    };
+    embedded::SITE.iter().map(asset).collect()
+}
+
+/// Prints the link by which the operator signs in for the first time.
+async fn migrate_now(config: Migrate) -> Result<(), Boxed> {
+    match &config.given.database {
+        Some(url) => store::outside::migrate(url, &config.roles, &config.home)
+            .await
+            .map_err(|cause| format!("the database of DATABASE_URL: {cause}"))?,
+        None => store::migrate(&config.commands.database_url, &config.roles).await?,
+    }
+    if let Some(url) = &config.given.redis {
+        let prepared = outside::prepare(url, &config.redis_users, &config.home).await;
+        prepared.map_err(|cause| format!("the Redis of REDIS_URL: {cause}"))?;
+    }
+    let commands = Commands::connect(config.commands).await?;
+    match commands.user_create(&FIRST_OPERATOR.parse()?, "Operator", true).await {
+        Ok(link) => println!("{link}"),
+        Err(CommandError::EmailKnown) => {}
+        Err(cause) => return Err(cause.into()),
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(config: serde_json::Value) -> Result<T, Boxed> {
+    Ok(serde_json::from_value(config)?)
 }
 
 /// A descriptor that the supervisor gave.

@@ -11,10 +11,11 @@ use crate::cli::Up;
 use crate::door::{Ask, Caller};
 use crate::engines::{Cache, Database};
 use crate::keep::{Keeper, Unit};
+use crate::listeners::Listeners;
 use crate::resume::{self, ResumeError};
 use crate::slice::Slice;
 use crate::up::{self, Signals, Told, UpError, stop};
-use crate::wiring::{self, Listeners, Secrets, World};
+use crate::wiring::{self, Secrets, World};
 
 /// In this order a successor finds what it calls.
 const ROLES: [&str; 6] = ["logs", "control", "runner", "web", "receiver", "balancer"];

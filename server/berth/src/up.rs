@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,11 @@ use crate::child::{self, Alive, Common, Log};
 use crate::cli::Up;
 use crate::engines::{self, Cache, Database, EngineError};
 use crate::keep::{APPS_STOP_TIMEOUT, Keeper, Unit, Wish};
+use crate::listeners::Listeners;
 use crate::outside::Given;
 use crate::slice::{Slice, SliceError, directory};
 use crate::supervisor::{Parts, Supervisor};
-use crate::wiring::{self, Listeners, World};
+use crate::wiring::{self, World};
 use crate::{doctor, door, embedded, keys, resume, role, slice};
 
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -405,29 +405,6 @@ fn say(lines: &[(&str, String)], addresses: &Addresses, link: Option<&str>) -> i
         writeln!(out, "{:<10} {link}  (sign in as the operator; works once)", "operator")?;
     }
     out.flush()
-}
-
-/// A listening unix socket of `owner`, which the members of `group` may call.
-pub fn unix_listener(path: &Path, owner: u32, group: u32) -> Result<Arc<OwnedFd>, UpError> {
-    let name = || format!("listen on {}", path.display());
-    // Nobody else comes in before it is given away.
-    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(path);
-    nix::sys::stat::umask(before);
-    let listener = bound.map_err(doing(name()))?;
-    std::os::unix::fs::chown(path, Some(owner), Some(group)).map_err(doing(name()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(doing(name()))?;
-    listener.set_nonblocking(true).map_err(doing(name()))?;
-    Ok(Arc::new(listener.into()))
-}
-
-/// A listening socket and the address it got.
-pub fn tcp_listener(address: SocketAddr) -> Result<(Arc<OwnedFd>, SocketAddr), UpError> {
-    let name = || format!("listen on {address}");
-    let listener = TcpListener::bind(address).map_err(doing(name()))?;
-    listener.set_nonblocking(true).map_err(doing(name()))?;
-    let got = listener.local_addr().map_err(doing(name()))?;
-    Ok((Arc::new(listener.into()), got))
 }
 
 #[cfg(test)]

@@ -2,44 +2,32 @@
 //! settings name, and nothing else.
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use commands::{CommandError, Commands, Urls};
 use domain::Secret;
 use ipnet::Ipv4Net;
 use link::{Caller, Role};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 use crate::child::{Identity, Spec};
 use crate::cli::{SignUp, Up};
-use crate::embedded;
 use crate::engines::{Cache, Database, RedisUser};
+use crate::listeners::Listeners;
 use crate::outside::{self, Given};
-use crate::role::Life;
 use crate::slice::{Slice, User, directory};
-use crate::up::{Addresses, UpError, tcp_listener, unix_listener};
-
-type Boxed = Box<dyn Error + Send + Sync>;
-
-/// Made at the first start, without a password: signs in by the link that is printed once, or by a later
-/// `berth user link`.
-const FIRST_OPERATOR: &str = "operator@localhost";
+use crate::up::{Addresses, UpError};
 
 /// Of this server in the fleet.
 const SERVER_NAME: &str = "main";
 
 /// Three engines in one process.
 #[derive(Serialize, Deserialize)]
-struct Control {
-    coordinator: coordinator::Config,
-    stats: stats::Config,
-    mail: mail::Config,
+pub struct Control {
+    pub coordinator: coordinator::Config,
+    pub stats: stats::Config,
+    pub mail: mail::Config,
 }
 
 /// 32 random bytes.
@@ -173,95 +161,15 @@ impl<'a> World<'a> {
     }
 }
 
-/// [`Listeners`] as numbers, on their way through an `exec`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HeldListeners {
-    http: (i32, SocketAddr),
-    ssh: (i32, SocketAddr),
-    coordinator: i32,
-    logs: i32,
-    web: i32,
-    runner: i32,
-}
-
-impl HeldListeners {
-    pub fn numbers(&self) -> [i32; 6] {
-        [self.http.0, self.ssh.0, self.coordinator, self.logs, self.web, self.runner]
-    }
-}
-
-/// The sockets that roles listen on; they stay when a role ends, and so does who waits on them.
-pub struct Listeners {
-    http: (Arc<OwnedFd>, SocketAddr),
-    ssh: (Arc<OwnedFd>, SocketAddr),
-    coordinator: Arc<OwnedFd>,
-    logs: Arc<OwnedFd>,
-    web: Arc<OwnedFd>,
-    runner: Arc<OwnedFd>,
-}
-
-impl Listeners {
-    /// Of a supervisor that went on as this one.
-    pub fn resume(held: &HeldListeners) -> std::io::Result<Self> {
-        let take = |fd: i32| crate::resume::take(fd).map(Arc::new);
-        Ok(Self {
-            http: (take(held.http.0)?, held.http.1),
-            ssh: (take(held.ssh.0)?, held.ssh.1),
-            coordinator: take(held.coordinator)?,
-            logs: take(held.logs)?,
-            web: take(held.web)?,
-            runner: take(held.runner)?,
-        })
-    }
-
-    pub fn held(&self) -> HeldListeners {
-        let fd = |socket: &Arc<OwnedFd>| socket.as_raw_fd();
-        HeldListeners {
-            http: (fd(&self.http.0), self.http.1),
-            ssh: (fd(&self.ssh.0), self.ssh.1),
-            coordinator: fd(&self.coordinator),
-            logs: fd(&self.logs),
-            web: fd(&self.web),
-            runner: fd(&self.runner),
-        }
-    }
-
-    pub fn open(settings: &Up, slice: &Slice) -> Result<Self, UpError> {
-        let socket =
-            |name: &str, owner: u32, group: User| unix_listener(&slice.run().join(name), owner, slice.uid(group));
-        Ok(Self {
-            http: tcp_listener(settings.http)?,
-            ssh: tcp_listener(settings.ssh)?,
-            coordinator: socket("coordinator.sock", slice.uid(User::Control), User::ToCoordinator)?,
-            logs: socket("logs.sock", slice.uid(User::Logs), User::ToLogs)?,
-            web: socket("web.sock", slice.uid(User::Web), User::ToWeb)?,
-            runner: socket("runner.sock", 0, User::ToRunner)?,
-        })
-    }
-
-    fn urls(&self, settings: &Up) -> Urls {
-        let port = |address: SocketAddr, usual: u16| Some(address.port()).filter(|port| *port != usual);
-        let http = port(self.http.1, 80);
-        let site = settings.site_host.to_string();
-        Urls {
-            site: http.map_or_else(|| format!("http://{site}"), |port| format!("http://{site}:{port}")),
-            apps_domain: settings.apps_domain.to_string(),
-            apps_scheme: "http".to_owned(),
-            apps_port: http,
-            ssh: port(self.ssh.1, 22).map_or_else(|| format!("berth@{site}"), |port| format!("berth@{site}:{port}")),
-        }
-    }
-}
-
 /// What the short child does as the owner of the database.
 #[derive(Serialize, Deserialize)]
 pub struct Migrate {
-    roles: Vec<store::RolePassword>,
-    commands: commands::Config,
+    pub roles: Vec<store::RolePassword>,
+    pub commands: commands::Config,
     /// Engines that are not Berth's own: who comes in is to be put in place there.
-    given: Given,
-    home: String,
-    redis_users: Vec<RedisUser>,
+    pub given: Given,
+    pub home: String,
+    pub redis_users: Vec<RedisUser>,
 }
 
 pub fn migrate(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
@@ -559,103 +467,4 @@ fn build_env() -> BTreeMap<String, String> {
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(key, _)| passed(key))
         .collect()
-}
-
-/// Runs a role's own code with what it was handed.
-pub async fn run(role: &str, config: serde_json::Value, descriptors: Vec<OwnedFd>, life: Life) -> Result<(), Boxed> {
-    let stop = life.stop.clone();
-    let ready = || life.ready();
-    // Whoever has nothing of its own to do before its end finishes by ending.
-    let finishing = stop.child_token();
-    let _finish = tokio_util::task::AbortOnDropHandle::new(tokio::spawn({
-        let (finish, finishing) = (life.finish.clone(), finishing.clone());
-        async move {
-            finish.cancelled().await;
-            finishing.cancel();
-        }
-    }));
-    let mut sockets = descriptors.into_iter();
-    let mut socket = || sockets.next().ok_or("the supervisor handed over too few sockets");
-    match role {
-        "migrate" => migrate_now(read(config)?).await?,
-        "logs" => {
-            let (config, socket) = (read(config)?, socket()?.into());
-            ready();
-            logs::run(config, socket, finishing).await?;
-        }
-        "balancer" => balancer::run_until(read(config)?, vec![socket()?.into()], ready, finishing).await?,
-        "control" => {
-            let config: Control = read(config)?;
-            let ending = finishing;
-            let coordinator = coordinator::run(config.coordinator, socket()?.into(), ending.clone());
-            ready();
-            let stats = stats::run(config.stats, ending.clone());
-            let mail = mail::run(config.mail, ending.clone());
-            let (coordinator, stats, mail) =
-                tokio::join!(ended(coordinator, &ending), ended(stats, &ending), ended(mail, &ending));
-            coordinator?;
-            stats?;
-            mail?;
-        }
-        "receiver" => {
-            receiver::run_until(read(config)?, vec![socket()?.into()], ready, life.finish.clone(), stop).await?;
-        }
-        "web" => web::run_until(read(config)?, socket()?.into(), assets(), ready, finishing).await?,
-        "runner" => {
-            let (config, socket) = (read(config)?, socket()?.into());
-            ready();
-            let ends = runner::Ends { leave: stop, finish: life.finish.clone(), apps: life.end_apps.clone() };
-            runner::run_until(config, socket, ends).await?;
-        }
-        _ => return Err(format!("there is no role {role}").into()),
-    }
-    Ok(())
-}
-
-/// When one engine ends, the others are told to: its process starts all again.
-async fn ended<T>(engine: impl Future<Output = T>, both: &CancellationToken) -> T {
-    let done = engine.await;
-    both.cancel();
-    done
-}
-
-fn assets() -> Vec<web::Asset> {
-    let kind = |name: &str| match name.rsplit('.').next() {
-        Some("css") => "text/css; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
-        Some("svg") => "image/svg+xml",
-        Some("wasm") => "application/wasm",
-        _ => "application/octet-stream",
-    };
-    let asset = |(name, bytes): &(&str, &'static [u8])| web::Asset {
-        path: (*name).to_owned(),
-        content_type: kind(name).to_owned(),
-        bytes,
-    };
-    embedded::SITE.iter().map(asset).collect()
-}
-
-/// Prints the link by which the operator signs in for the first time.
-async fn migrate_now(config: Migrate) -> Result<(), Boxed> {
-    match &config.given.database {
-        Some(url) => store::outside::migrate(url, &config.roles, &config.home)
-            .await
-            .map_err(|cause| format!("the database of DATABASE_URL: {cause}"))?,
-        None => store::migrate(&config.commands.database_url, &config.roles).await?,
-    }
-    if let Some(url) = &config.given.redis {
-        let prepared = outside::prepare(url, &config.redis_users, &config.home).await;
-        prepared.map_err(|cause| format!("the Redis of REDIS_URL: {cause}"))?;
-    }
-    let commands = Commands::connect(config.commands).await?;
-    match commands.user_create(&FIRST_OPERATOR.parse()?, "Operator", true).await {
-        Ok(link) => println!("{link}"),
-        Err(CommandError::EmailKnown) => {}
-        Err(cause) => return Err(cause.into()),
-    }
-    Ok(())
-}
-
-fn read<T: DeserializeOwned>(config: serde_json::Value) -> Result<T, Boxed> {
-    Ok(serde_json::from_value(config)?)
 }
