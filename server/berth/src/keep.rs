@@ -50,7 +50,7 @@ pub enum ReplaceError {
         #[source]
         cause: SilentError,
     },
-    #[error("its successor failed after the old one had ended; the old program is started again")]
+    #[error("its successor failed after the old one had ended; it is started again")]
     Late {
         #[source]
         cause: SilentError,
@@ -114,8 +114,8 @@ pub enum Wish {
     StopApps,
 }
 
-pub enum Order {
-    Replace(Unit, oneshot::Sender<Result<(), ReplaceError>>),
+enum Order {
+    Replace(oneshot::Sender<Result<(), ReplaceError>>),
     /// What of it must outlive an `exec`.
     Describe(oneshot::Sender<Option<Running>>),
 }
@@ -157,10 +157,9 @@ impl Keeper {
     }
 
     /// Puts a successor in its place; returns when the successor serves.
-    pub async fn replace(&self, unit: Unit) -> Result<(), ReplaceError> {
+    pub async fn replace(&self) -> Result<(), ReplaceError> {
         let (answer, heard) = oneshot::channel();
-        let sent = self.orders.send(Order::Replace(unit, answer)).await;
-        match sent {
+        match self.orders.send(Order::Replace(answer)).await {
             Ok(()) => heard.await.unwrap_or(Err(ReplaceError::Stopping)),
             Err(_) => Err(ReplaceError::Stopping),
         }
@@ -219,9 +218,8 @@ impl Kept {
                 () = sleep(delay) => {}
                 _ = stopped(self.wish.clone()) => return self.end().await,
                 Some(order) = orders.recv() => match order {
-                    Order::Replace(unit, answer) => {
-                        // It is started at once, as what it should be.
-                        self.unit = unit;
+                    Order::Replace(answer) => {
+                        // It is started at once.
                         let _ = answer.send(Err(ReplaceError::NotRunning));
                     }
                     Order::Describe(answer) => {
@@ -262,8 +260,8 @@ impl Kept {
                         let running = Running { pid: child.process.pid(), talk, said, leaving: self.left.clone() };
                         let _ = answer.send(Some(running));
                     }
-                    Order::Replace(unit, answer) => {
-                        let (next, outcome) = self.replace(child, unit).await;
+                    Order::Replace(answer) => {
+                        let (next, outcome) = self.replace(child).await;
                         let _ = answer.send(outcome);
                         child = next?;
                     }
@@ -273,10 +271,10 @@ impl Kept {
     }
 
     /// The process that serves afterwards: the old one as long as its successor did not.
-    async fn replace(&mut self, mut old: Child, unit: Unit) -> (Option<Child>, Result<(), ReplaceError>) {
-        let name = unit.name();
-        let start = if unit.is_exclusive() { Start::StandBy } else { Start::Now };
-        let mut new = match unit.spawn(start) {
+    async fn replace(&mut self, mut old: Child) -> (Option<Child>, Result<(), ReplaceError>) {
+        let name = self.unit.name();
+        let start = if self.unit.is_exclusive() { Start::StandBy } else { Start::Now };
+        let mut new = match self.unit.spawn(start) {
             Ok(new) => new,
             Err(cause) => return (Some(old), Err(ReplaceError::Start { cause })),
         };
@@ -294,7 +292,6 @@ impl Kept {
         }
         if start == Start::Now {
             self.say_runs(&new);
-            self.unit = unit;
             self.leave(old);
             return (Some(new), Ok(()));
         }
@@ -306,7 +303,6 @@ impl Kept {
         match new.says(Word::Ready, READY_TIMEOUT).await {
             Ok(()) => {
                 self.say_runs(&new);
-                self.unit = unit;
                 (Some(new), Ok(()))
             }
             Err(cause) => {

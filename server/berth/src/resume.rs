@@ -32,7 +32,7 @@ use crate::listeners::HeldListeners;
 use crate::outside::Given;
 use crate::process::Process;
 use crate::slice::{HeldSlice, Slice, SliceError};
-use crate::supervisor::{Parts, Supervisor};
+use crate::supervisor::{Parts, Supervisor, replace};
 use crate::up::{self, UpError};
 use crate::wiring::{self, Secrets};
 
@@ -88,15 +88,13 @@ pub struct State {
     caller: Option<RawFd>,
     /// The pipe that children watch: their end, ours.
     alive: [RawFd; 2],
-    /// The program of the roles that run.
-    binary: RawFd,
     /// By name; one that was just not running is absent.
     running: Vec<(String, Running)>,
 }
 
 impl State {
     fn descriptors(&self) -> Vec<RawFd> {
-        let mut all = vec![self.slice.lock, self.door, self.binary];
+        let mut all = vec![self.slice.lock, self.door];
         all.extend(self.alive);
         all.extend(self.caller);
         all.extend(self.listeners.numbers());
@@ -138,7 +136,6 @@ pub async fn state(of: &Supervisor<'_>, caller: &Caller, roles: &[Keeper]) -> St
         door: of.parts.door.as_raw_fd(),
         caller: caller.descriptor(),
         alive: [common.alive.theirs.as_raw_fd(), common.alive.ours.as_raw_fd()],
-        binary: common.binary.as_raw_fd(),
         running,
     }
 }
@@ -290,19 +287,16 @@ pub async fn go_on<'a>(
         Keeper::new(unit, child, leaving)
     });
     let engines: Vec<Keeper> = engines.collect();
-    let over = |doing_| move |cause| ResumeError::Io { doing: doing_, cause };
     let alive = || -> io::Result<Alive> { Ok(Alive { theirs: take(state.alive[0])?, ours: take(state.alive[1])? }) };
-    let alive = alive().map_err(over("take over the pipe that children watch"))?;
-    let listeners = state.listeners.resume().map_err(over("take over listening sockets"))?;
-    let door = take(state.door).and_then(door::resume).map_err(over("take over its own socket"))?;
-    drop(take(state.binary));
+    let alive = alive().map_err(doing("take over the pipe that children watch"))?;
+    let listeners = state.listeners.resume().map_err(doing("take over listening sockets"))?;
+    let door = take(state.door).and_then(door::resume).map_err(doing("take over its own socket"))?;
     let common = up::common(settings, &state.data, log, joins, Some(alive)).map_err(Box::new)?;
     let parts = Parts { secrets: state.secrets, database, cache, common: Arc::new(common), listeners, door };
     let mut caller = Caller::resume(state.caller);
     let supervisor = Supervisor::new(settings, slice, state.data, parts, engines);
     let world = supervisor.world();
     let (specs, addresses) = wiring::roles(&world, &supervisor.parts.listeners).map_err(Box::new)?;
-    let names: Vec<&str> = specs.iter().map(|(spec, _)| spec.role).collect();
     for (spec, _) in specs {
         let (child, leaving) = taken(&state.running, spec.role);
         roles.push(Keeper::new(Unit::Role(supervisor.parts.common.clone(), spec), child, leaving));
@@ -311,18 +305,18 @@ pub async fn go_on<'a>(
     // What the new roles need, and the old ones bear.
     let prepared = up::migrate(&supervisor.parts.common, &world, &supervisor.parts.listeners).await;
     let failed = match prepared {
-        Ok(_) => supervisor.replace(&mut caller, roles, &names, &supervisor.parts.common).await,
+        Ok(_) => replace(&mut caller, &roles.iter().collect::<Vec<_>>()).await,
         Err(cause) => {
             error!("the database was not prepared; the old roles run on: {}", crate::chain(&cause));
             caller.say(&crate::chain(&cause)).await;
-            names.len()
+            roles.len()
         }
     };
     match failed {
         0 => caller.done().await,
         failed => {
             let runs = "the supervisor is the new one; of each that was not replaced, the old one runs on";
-            caller.fail(&format!("{failed} of {} roles were not replaced: {runs}", names.len())).await;
+            caller.fail(&format!("{failed} of {} roles were not replaced: {runs}", roles.len())).await;
         }
     }
     Ok(supervisor)

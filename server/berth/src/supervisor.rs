@@ -10,15 +10,12 @@ use crate::child::Common;
 use crate::cli::Up;
 use crate::door::{Ask, Caller};
 use crate::engines::{Cache, Database};
-use crate::keep::{Keeper, Unit};
+use crate::keep::Keeper;
 use crate::listeners::Listeners;
 use crate::resume::{self, ResumeError};
 use crate::slice::Slice;
-use crate::up::{self, Signals, Told, UpError, stop};
-use crate::wiring::{self, Secrets, World};
-
-/// In this order a successor finds what it calls.
-const ROLES: [&str; 6] = ["logs", "control", "runner", "web", "receiver", "balancer"];
+use crate::up::{self, Signals, Told, stop};
+use crate::wiring::{Secrets, World};
 
 /// What a start makes, beside the slice.
 pub struct Parts {
@@ -53,7 +50,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Until it should stop.
-    pub async fn run(&mut self, roles: &mut [Keeper], signals: &mut Signals) {
+    pub async fn run(&mut self, roles: &[Keeper], signals: &mut Signals) {
         loop {
             let called = tokio::select! {
                 told = signals.stop_or_upgrade() => match told {
@@ -85,30 +82,30 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    async fn answer(&mut self, mut caller: Caller, ask: Ask, roles: &mut [Keeper]) {
+    async fn answer(&mut self, mut caller: Caller, ask: Ask, roles: &[Keeper]) {
         match ask {
             Ask::Restart { roles: asked } => {
-                if let Some(unknown) = asked.iter().find(|role| !ROLES.contains(&role.as_str())) {
-                    return caller.fail(&format!("there is no role {unknown}; there are {}", ROLES.join(", "))).await;
+                let names: Vec<&str> = roles.iter().map(Keeper::name).collect();
+                if let Some(unknown) = asked.iter().find(|role| !names.contains(&role.as_str())) {
+                    return caller.fail(&format!("there is no role {unknown}; there are {}", names.join(", "))).await;
                 }
-                let wanted = |role: &&str| asked.is_empty() || asked.iter().any(|one| one == role);
-                let wanted: Vec<&str> = ROLES.into_iter().filter(|role| wanted(role)).collect();
-                let common = self.parts.common.clone();
-                let outside = matches!(self.parts.database, Database::Outside(_))
-                    || matches!(self.parts.cache, Cache::Outside(_));
+                let is_wanted = |role: &str| asked.is_empty() || asked.iter().any(|one| one == role);
+                let wanted: Vec<&Keeper> = roles.iter().filter(|role| is_wanted(role.name())).collect();
+                let world = self.world();
                 // Of engines that are not our own, who may come in may have been lost with a restart there.
-                if outside && let Err(cause) = up::migrate(&common, &self.world(), &self.parts.listeners).await {
+                if !world.given().is_none()
+                    && let Err(cause) = up::migrate(&self.parts.common, &world, &self.parts.listeners).await
+                {
                     return caller.fail(&crate::chain(&cause)).await;
                 }
-                match self.replace(&mut caller, roles, &wanted, &common).await {
+                match replace(&mut caller, &wanted).await {
                     0 => caller.done().await,
                     failed => caller.fail(&format!("{failed} of {} were not started again", wanted.len())).await,
                 }
             }
             Ask::Upgrade { binary } => self.upgrade(caller, binary, roles).await,
             Ask::Database => {
-                let outside = matches!(self.parts.database, Database::Outside(_));
-                caller.database(outside.then(|| self.parts.database.owner_url())).await;
+                caller.database(self.world().given().database).await;
             }
         }
     }
@@ -118,44 +115,8 @@ impl<'a> Supervisor<'a> {
         World::new(self.settings, &self.slice, &self.data, &parts.database, &parts.cache, &parts.secrets)
     }
 
-    /// Puts successors in place of `wanted`, one by one: how many were not.
-    pub async fn replace(
-        &self,
-        caller: &mut Caller,
-        roles: &mut [Keeper],
-        wanted: &[&str],
-        common: &Arc<Common>,
-    ) -> usize {
-        let specs = match wiring::roles(&self.world(), &self.parts.listeners) {
-            Ok((specs, _)) => specs,
-            Err(cause) => {
-                caller.say(&crate::chain(&cause)).await;
-                return wanted.len();
-            }
-        };
-        let mut failed = 0;
-        for name in wanted {
-            let spec = specs.iter().find(|(spec, _)| spec.role == *name).map(|(spec, _)| spec.clone());
-            let keeper = roles.iter().find(|keeper| keeper.name() == *name);
-            let (Some(spec), Some(keeper)) = (spec, keeper) else { continue };
-            match keeper.replace(Unit::Role(common.clone(), spec)).await {
-                Ok(()) => {
-                    info!(role = name, "{name}: its successor serves");
-                    caller.say(&format!("{name:<10} its successor serves")).await;
-                }
-                Err(cause) => {
-                    failed += 1;
-                    let why = crate::chain(&cause);
-                    error!(role = name, "{name}: {why}");
-                    caller.say(&format!("{name:<10} {why}")).await;
-                }
-            }
-        }
-        failed
-    }
-
     /// Returns only when it could not be: then all is as before.
-    async fn upgrade(&mut self, mut caller: Caller, binary: Option<PathBuf>, roles: &mut [Keeper]) {
+    async fn upgrade(&mut self, mut caller: Caller, binary: Option<PathBuf>, roles: &[Keeper]) {
         let program = binary.unwrap_or_else(|| self.program.clone());
         let failed: ResumeError = match self.hand_over(&program, &mut caller, roles).await {
             Ok(never) => match never {},
@@ -185,8 +146,23 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-impl From<ResumeError> for UpError {
-    fn from(cause: ResumeError) -> Self {
-        Self::Resume { cause }
+/// Puts successors in place of `wanted`, one by one: how many were not.
+pub async fn replace(caller: &mut Caller, wanted: &[&Keeper]) -> usize {
+    let mut failed = 0;
+    for keeper in wanted {
+        let name = keeper.name();
+        match keeper.replace().await {
+            Ok(()) => {
+                info!(role = name, "{name}: its successor serves");
+                caller.say(&format!("{name:<10} its successor serves")).await;
+            }
+            Err(cause) => {
+                failed += 1;
+                let why = crate::chain(&cause);
+                error!(role = name, "{name}: {why}");
+                caller.say(&format!("{name:<10} {why}")).await;
+            }
+        }
     }
+    failed
 }

@@ -107,7 +107,7 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     if let Some(state) = settings.resume {
         let go_on = resume::go_on(settings, &log, state, &mut roles).await;
         let mut supervisor = go_on.map_err(|cause| UpError::Resume { cause })?;
-        supervisor.run(&mut roles, &mut signals).await;
+        supervisor.run(&roles, &mut signals).await;
         supervisor.stop(roles).await;
         return Ok(());
     }
@@ -150,7 +150,7 @@ async fn supervise(settings: &Up) -> Result<(), UpError> {
     match started {
         Ok(Some(parts)) => {
             let mut supervisor = Supervisor::new(settings, slice, data, parts, engines);
-            supervisor.run(&mut roles, &mut signals).await;
+            supervisor.run(&roles, &mut signals).await;
             supervisor.stop(roles).await;
             Ok(())
         }

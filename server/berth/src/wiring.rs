@@ -128,7 +128,8 @@ impl<'a> World<'a> {
         Caller { role, uid: user.map_or(0, |user| self.slice.uid(user)), token: secrets.token.clone() }
     }
 
-    fn given(&self) -> Given {
+    /// The engines that are not our own.
+    pub fn given(&self) -> Given {
         Given {
             database: matches!(self.database, Database::Outside(_)).then(|| self.database.owner_url()),
             redis: match self.cache {
@@ -208,7 +209,8 @@ fn spec(
     Ok(Spec { role, user, config, descriptors })
 }
 
-/// All roles, each with where it listens in words, and the addresses that others need.
+/// All roles, each with where it listens in words, and the addresses that others need. In this order a
+/// successor finds what it calls.
 pub fn roles(world: &World<'_>, listeners: &Listeners) -> Result<(Vec<(Spec, String)>, Addresses), UpError> {
     let addresses = Addresses {
         http: listeners.http.1,
