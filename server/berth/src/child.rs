@@ -33,6 +33,8 @@ pub const SETTINGS: RawFd = 3;
 pub const ALIVE: RawFd = 4;
 pub const TALK: RawFd = 5;
 pub const FIRST: RawFd = 6;
+/// Where roles and engines look for programs.
+pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Descriptors below this are kept free in the supervisor, for what a child is handed.
 const RESERVED: RawFd = 24;
 
@@ -177,19 +179,12 @@ impl Child {
             loop {
                 let read = tokio::select! {
                     read = talk.read(&mut byte) => read,
-                    status = process.wait() => {
-                        let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
-                        return Err(SilentError::Ended { status });
-                    }
+                    status = process.end() => return Err(SilentError::Ended { status }),
                 };
                 match read {
                     Ok(1..) if byte[0] == word as u8 => return Ok(()),
                     Ok(1..) => {}
-                    Ok(0) | Err(_) => {
-                        let status = process.wait().await;
-                        let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
-                        return Err(SilentError::Ended { status });
-                    }
+                    Ok(0) | Err(_) => return Err(SilentError::Ended { status: process.end().await }),
                 }
             }
         };
@@ -292,7 +287,7 @@ fn command(common: &Common, spec: &Spec, start: Start, talk: &StdUnixStream) -> 
 /// A program of the system, under a user of the slice, in the platform's groups; ended with the supervisor.
 pub fn prepare(command: &mut Command, joins: &[PathBuf], user: Identity, death: libc::c_int) -> io::Result<()> {
     let joins = open_joins(joins)?;
-    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+    command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8");
     // SAFETY: as above.
     unsafe {
         std::os::unix::process::CommandExt::pre_exec(command, move || {
@@ -339,7 +334,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 }
 
 /// Becomes `user`; anyone but root also loses every capability, for good.
-fn become_user(user: &Identity) -> io::Result<()> {
+pub fn become_user(user: &Identity) -> io::Result<()> {
     // SAFETY: system calls on this process only.
     unsafe {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -365,11 +360,6 @@ fn become_user(user: &Identity) -> io::Result<()> {
     }
 }
 
-/// For a process that changes itself.
-pub fn become_now(user: &Identity) -> io::Result<()> {
-    become_user(user)
-}
-
 /// An exec prepared before the fork: afterwards nothing may be allocated.
 struct Exec {
     binary: RawFd,
@@ -391,7 +381,7 @@ impl Exec {
             words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
         };
         let words = owned(words)?;
-        let settings = owned(&["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "RUST_BACKTRACE=1"])?;
+        let settings = owned(&[&format!("PATH={PATH}"), "LC_ALL=C.UTF-8", "RUST_BACKTRACE=1"])?;
         let (arguments, environment) = (pointers(&words), pointers(&settings));
         Ok(Self { binary, _words: words, arguments, _settings: settings, environment })
     }

@@ -128,38 +128,33 @@ impl Caller {
     }
 }
 
-/// Where the database of slice `n` is, if it is not Berth's own.
-pub fn database(n: u32) -> io::Result<Option<Secret<String>>> {
+/// Asks the supervisor of slice `n`: its answers, a line each, none later than `patience`.
+fn called(n: u32, ask: &Ask, patience: Duration) -> io::Result<impl Iterator<Item = io::Result<Tell>>> {
     let mut stream = StdUnixStream::connect(Slice::run_of(n).join(NAME))?;
-    stream.set_read_timeout(Some(DATABASE_TIMEOUT))?;
-    let mut line = serde_json::to_vec(&Ask::Database)?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut line = serde_json::to_vec(ask)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    let mut said = String::new();
-    BufReader::new(stream).read_line(&mut said)?;
-    match serde_json::from_str(&said)? {
-        Tell::Database(url) => Ok(url),
-        _ => Err(io::ErrorKind::InvalidData.into()),
+    Ok(BufReader::new(stream).lines().map(|line| Ok(serde_json::from_str(&line?)?)))
+}
+
+/// Where the database of slice `n` is, if it is not Berth's own.
+pub fn database(n: u32) -> io::Result<Option<Secret<String>>> {
+    match called(n, &Ask::Database, DATABASE_TIMEOUT)?.next() {
+        Some(Ok(Tell::Database(url))) => Ok(url),
+        Some(Err(cause)) => Err(cause),
+        Some(Ok(_)) => Err(io::ErrorKind::InvalidData.into()),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
 /// Asks the supervisor that runs on `data`, and prints what it says.
 pub fn ask(data: &Path, ask: &Ask) -> Result<(), Box<dyn Error + Send + Sync>> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("this is for root on the server itself".into());
-    }
-    let data = data.canonicalize().map_err(|cause| format!("no Berth is at {}: {cause}", data.display()))?;
-    let Some(n) = Slice::of_running(&data) else {
-        return Err(format!("no `berth up` runs on {}: start it first, or say --data", data.display()).into());
-    };
-    let mut stream = StdUnixStream::connect(Slice::run_of(n).join(NAME))
+    let (_, n) = running(data)?;
+    let said = called(n, ask, ANSWER_TIMEOUT)
         .map_err(|cause| format!("the supervisor takes no orders: {cause}; it may be starting, try again"))?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut line = serde_json::to_vec(ask)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    for line in BufReader::new(stream).lines() {
-        match serde_json::from_str(&line?)? {
+    for tell in said {
+        match tell? {
             Tell::Say(text) => println!("{text}"),
             Tell::Database(_) => {}
             Tell::Done => return Ok(()),
@@ -167,4 +162,16 @@ pub fn ask(data: &Path, ask: &Ask) -> Result<(), Box<dyn Error + Send + Sync>> {
         }
     }
     Err("the supervisor ended before it had answered; its log says why".into())
+}
+
+/// For root alone: the data directory as it is called there, and the slice of the `berth up` that runs on it.
+pub fn running(data: &Path) -> Result<(PathBuf, u32), Box<dyn Error + Send + Sync>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("this is for root on the server itself".into());
+    }
+    let data = data.canonicalize().map_err(|cause| format!("no Berth is at {}: {cause}", data.display()))?;
+    match Slice::of_running(&data) {
+        Some(n) => Ok((data, n)),
+        None => Err(format!("no `berth up` runs on {}: start it first, or say --data", data.display()).into()),
+    }
 }

@@ -241,9 +241,8 @@ impl Kept {
         let name = self.unit.name();
         loop {
             tokio::select! {
-                status = child.process.wait() => {
+                status = child.process.end() => {
                     child.last_words().await;
-                    let status = status.map_or_else(|cause| cause.to_string(), |status| status.to_string());
                     warn!(role = name, status, "{name} ended by itself ({status}); it is started again");
                     return None;
                 }

@@ -189,7 +189,7 @@ pub fn look_at(given: &Given, data: &Path) -> Result<Found, io::Error> {
         return Ok(Found::default());
     }
     let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("look").env_clear().env("PATH", crate::doctor::PATH);
+    command.arg("look").env_clear().env("PATH", crate::child::PATH);
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = command.spawn()?;
     let asked = Asked { given: given.clone(), home: Some(known_home(data).unwrap_or_default()) };
@@ -205,7 +205,7 @@ pub fn look_for_parent() -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     let mut text = Vec::new();
     io::Read::read_to_end(&mut io::stdin(), &mut text)?;
     let Asked { given, home } = serde_json::from_slice(&text)?;
-    crate::child::become_now(&crate::child::Identity { uid: NOBODY, gid: NOBODY, groups: vec![] })?;
+    crate::child::become_user(&crate::child::Identity { uid: NOBODY, gid: NOBODY, groups: vec![] })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
         let late = || Err(format!("it did not answer within {LOOK_TIMEOUT:?}"));

@@ -56,6 +56,11 @@ impl Process {
         }
     }
 
+    /// Until it has ended: how, in words. Cancel-safe.
+    pub async fn end(&self) -> String {
+        self.wait().await.map_or_else(|cause| cause.to_string(), |status| status.to_string())
+    }
+
     /// Nothing happens to one that has ended.
     pub fn signal(&self, signal: Signal) {
         if self.ended.get().is_none() {

@@ -210,7 +210,6 @@ impl Signals {
         info!("{which}: stopping");
     }
 
-    /// Go on as the program that is on disk.
     pub async fn stop_or_upgrade(&mut self) -> Told {
         let which = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -225,6 +224,7 @@ impl Signals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     Stop,
+    /// Go on as the program that is on disk.
     Upgrade,
 }
 

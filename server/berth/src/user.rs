@@ -7,8 +7,9 @@ use std::path::Path;
 use commands::Commands;
 use domain::Approval;
 
-use crate::child::{Identity, become_now};
+use crate::child::{Identity, become_user};
 use crate::cli::{User as Asked, UserVerb};
+use crate::door;
 use crate::engines::owner_url;
 use crate::slice::{Slice, User};
 use crate::up::Addresses;
@@ -44,20 +45,14 @@ pub fn user(asked: &Asked) -> Result<(), Boxed> {
 /// Becomes the owner of the running installation's database, and nothing more: who reads the command line
 /// as root does not speak to PostgreSQL as root.
 pub(crate) fn as_owner(data: &Path) -> Result<commands::Config, Boxed> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("this is for root on the server itself".into());
-    }
-    let data = data.canonicalize().map_err(|cause| format!("no Berth is at {}: {cause}", data.display()))?;
-    let Some(n) = Slice::of_running(&data) else {
-        return Err(format!("no `berth up` runs on {}: start it first, or say --data", data.display()).into());
-    };
+    let (data, n) = door::running(data)?;
     let text =
         fs::read(data.join("addresses.json")).map_err(|_| "`berth up` is still starting: try again in a moment")?;
     let addresses: Addresses = serde_json::from_slice(&text)?;
-    let outside = crate::door::database(n).map_err(|cause| format!("the supervisor does not answer: {cause}"))?;
+    let outside = door::database(n).map_err(|cause| format!("the supervisor does not answer: {cause}"))?;
     let number = |user: User| addresses.uid_first + user as u32;
     let uid = number(User::Migrate);
-    become_now(&Identity { uid, gid: uid, groups: vec![number(User::ToPostgres)] })?;
+    become_user(&Identity { uid, gid: uid, groups: vec![number(User::ToPostgres)] })?;
     let sockets = Slice::run_of(n).join("pg");
     Ok(commands::Config {
         database_url: outside.unwrap_or_else(|| owner_url(&sockets)),

@@ -7,8 +7,6 @@ mod host;
 mod place;
 mod programs;
 
-pub use self::programs::PATH;
-
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -67,7 +65,7 @@ impl std::fmt::Display for Check {
 
 /// What the questions are about.
 pub struct About<'a> {
-    pub settings: &'a Up,
+    settings: &'a Up,
     /// The data directory, where it is there already.
     data: PathBuf,
     /// The slice that belongs to the data, and whether its Berth runs.
@@ -90,7 +88,7 @@ impl<'a> About<'a> {
 /// Every question, as root; none of them changes anything.
 pub fn examine(about: &About<'_>) -> Vec<Check> {
     let given = Given::by_environment();
-    // Both at once, by one child.
+    // Both by one child.
     let found = outside::look_at(&given, &about.data);
     vec![
         host::cgroups(),

@@ -5,11 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Check;
+use crate::child::PATH;
 use crate::engines;
 use crate::outside::Found;
 
-/// As roles and engines have it.
-pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Kept packs of a fetch, `proc-receive` and `GIT_PROTOCOL` behave as it was tried.
 const GIT_LEAST: (u32, u32) = (2, 36);
