@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use redis::{AsyncConnectionConfig, RedisError, cmd};
 use serde::{Deserialize, Serialize};
 
 use crate::engines::RedisUser;
+use crate::slice::keep;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,25 +42,21 @@ impl Given {
 
 /// Which installation this data directory is, for engines that may be given to two by mistake.
 pub fn home(data: &Path) -> io::Result<String> {
-    let path = data.join("installation");
-    match fs::read_to_string(&path) {
-        Ok(home) if !home.trim().is_empty() => return Ok(home.trim().to_owned()),
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-        _ => {}
+    if let Some(home) = known_home(data)? {
+        return Ok(home);
     }
     let home = format!("{:016x}", rand::random::<u64>());
-    let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    writeln!(file, "{home}")?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
+    keep(&data.join("installation"), &home)?;
     Ok(home)
 }
 
 /// The home, where there is one already.
-pub fn known_home(data: &Path) -> Option<String> {
-    let home = fs::read_to_string(data.join("installation")).ok()?;
-    Some(home.trim().to_owned()).filter(|home| !home.is_empty())
+fn known_home(data: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(data.join("installation")) {
+        Ok(home) => Ok(Some(home.trim().to_owned()).filter(|home| !home.is_empty())),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +117,7 @@ async fn info(redis: &mut MultiplexedConnection) -> Result<BTreeMap<String, Stri
     Ok(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
 }
 
-async fn fits(redis: &mut MultiplexedConnection, home: Option<&str>) -> Result<String, RedisOutsideError> {
+async fn fits(redis: &mut MultiplexedConnection, home: &str) -> Result<String, RedisOutsideError> {
     let info = info(redis).await?;
     let said = |name: &str| info.get(name).cloned().unwrap_or_default();
     let version = said("redis_version");
@@ -134,21 +130,21 @@ async fn fits(redis: &mut MultiplexedConnection, home: Option<&str>) -> Result<S
         return Err(RedisOutsideError::Evicts { found: policy });
     }
     let other: Option<String> = cmd("GET").arg(HOME).query_async(redis).await?;
-    if let Some(other) = other.filter(|other| home.is_some_and(|home| home != other)) {
+    if let Some(other) = other.filter(|other| home != other) {
         return Err(RedisOutsideError::Taken { home: other });
     }
     Ok(format!("given: Redis {version}, noeviction"))
 }
 
-/// Whether it will do; changes nothing. Says what was found.
-pub async fn look(url: &Secret<String>, home: Option<&str>) -> Result<String, RedisOutsideError> {
+/// Whether it will do for the installation `home`; changes nothing. Says what was found.
+pub async fn look(url: &Secret<String>, home: &str) -> Result<String, RedisOutsideError> {
     fits(&mut connect(url).await?, home).await
 }
 
 /// Says that it is `home`'s, and gives Berth's users their passwords. Once more is the same.
 pub async fn prepare(url: &Secret<String>, users: &[RedisUser], home: &str) -> Result<(), RedisOutsideError> {
     let mut redis = connect(url).await?;
-    fits(&mut redis, Some(home)).await?;
+    fits(&mut redis, home).await?;
     cmd("SET").arg(HOME).arg(home).query_async::<()>(&mut redis).await?;
     for user in users {
         let mut set = cmd("ACL");
@@ -169,7 +165,8 @@ pub async fn prepare(url: &Secret<String>, users: &[RedisUser], home: &str) -> R
 #[derive(Serialize, Deserialize)]
 struct Asked {
     given: Given,
-    home: Option<String>,
+    /// Empty: of none yet.
+    home: String,
 }
 
 /// How the engines were found: `Err` says why one will not do.
@@ -188,11 +185,11 @@ pub fn look_at(given: &Given, data: &Path) -> Result<Found, io::Error> {
     if given.is_none() {
         return Ok(Found::default());
     }
+    let asked = Asked { given: given.clone(), home: known_home(data)?.unwrap_or_default() };
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg("look").env_clear().env("PATH", crate::child::PATH);
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = command.spawn()?;
-    let asked = Asked { given: given.clone(), home: Some(known_home(data).unwrap_or_default()) };
     if let Some(mut to) = child.stdin.take() {
         to.write_all(&serde_json::to_vec(&asked)?)?;
     }
@@ -208,20 +205,20 @@ pub fn look_for_parent() -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     crate::child::become_user(&crate::child::Identity { uid: NOBODY, gid: NOBODY, groups: vec![] })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
-        let late = || Err(format!("it did not answer within {LOOK_TIMEOUT:?}"));
-        let mut found = Found::default();
-        if let Some(url) = &given.database {
-            let looked = tokio::time::timeout(LOOK_TIMEOUT, store::outside::look(url, home.as_deref())).await;
-            found.database = Some(looked.map_or_else(|_| late(), |looked| looked.map_err(|cause| cause.to_string())));
-        }
-        if let Some(url) = &given.redis {
-            let looked = tokio::time::timeout(LOOK_TIMEOUT, look(url, home.as_deref())).await;
-            found.redis = Some(looked.map_or_else(|_| late(), |looked| looked.map_err(|cause| cause.to_string())));
-        }
-        found
+        let database = async { Some(in_time(store::outside::look(given.database.as_ref()?, &home)).await) };
+        let redis = async { Some(in_time(look(given.redis.as_ref()?, &home)).await) };
+        let (database, redis) = tokio::join!(database, redis);
+        Found { database, redis }
     });
     println!("{}", serde_json::to_string(&found)?);
     Ok(())
+}
+
+async fn in_time<E: std::fmt::Display>(look: impl Future<Output = Result<String, E>>) -> Result<String, String> {
+    match tokio::time::timeout(LOOK_TIMEOUT, look).await {
+        Ok(found) => found.map_err(|cause| cause.to_string()),
+        Err(_) => Err(format!("it did not answer within {LOOK_TIMEOUT:?}")),
+    }
 }
 
 #[cfg(test)]

@@ -357,27 +357,25 @@ fn free_subnet(n: u32) -> Result<Ipv4Net, SliceError> {
 
 /// Whether a line of /proc/net/route (destination and mask in the server's byte order) meets `subnet`.
 fn touches(routes: &str, subnet: &Ipv4Net) -> bool {
-    routes.lines().skip(1).any(|line| {
+    meeting(routes, subnet).next().is_some()
+}
+
+/// The routes that meet `subnet`: each with its device.
+fn meeting<'a>(routes: &'a str, subnet: &'a Ipv4Net) -> impl Iterator<Item = (&'a str, Ipv4Net)> {
+    let all = routes.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let number = |at: usize| fields.get(at).and_then(|hex| u32::from_str_radix(hex, 16).ok()).map(u32::from_be);
-        let (Some(to), Some(mask)) = (number(1), number(7)) else { return false };
-        let Ok(route) = Ipv4Net::with_netmask(to.into(), mask.into()) else { return false };
-        route.prefix_len() > 0 && (route.contains(subnet) || subnet.contains(&route))
-    })
+        let number = |at: usize| Some(u32::from_be(u32::from_str_radix(fields.get(at)?, 16).ok()?));
+        Some((*fields.first()?, Ipv4Net::with_netmask(number(1)?.into(), number(7)?.into()).ok()?))
+    });
+    all.filter(move |(_, route)| route.prefix_len() > 0 && (route.contains(subnet) || subnet.contains(route)))
 }
 
 /// A route that meets `subnet` and is not of slice `n` itself.
 pub fn clash(n: u32, subnet: &Ipv4Net) -> Option<String> {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let own = format!("b{n}x");
-    routes.lines().skip(1).filter(|line| !line.starts_with(&own)).find_map(|line| {
-        touches(&format!("head\n{line}"), subnet).then(|| {
-            let mut fields = line.split_whitespace();
-            let (device, to) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
-            let to = u32::from_str_radix(to, 16).map(|to| Ipv4Addr::from(u32::from_be(to)));
-            format!("to {} by {device}", to.map_or_else(|_| "?".to_owned(), |to| to.to_string()))
-        })
-    })
+    let (device, route) = meeting(&routes, subnet).find(|(device, _)| !device.starts_with(&own))?;
+    Some(format!("to {} by {device}", route.network()))
 }
 
 /// A directory of one owner, made or put right.
@@ -385,6 +383,17 @@ pub fn directory(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), Slice
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(io_error("make", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", path))?;
     std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(io_error("give away", path))
+}
+
+/// A small file of root alone: on disk as a whole or not at all.
+pub fn keep(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use std::str::FromStr;
 
 use domain::Secret;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 use crate::Result;
+
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// A database role of one of our processes and its password of this start.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -38,7 +41,7 @@ pub async fn migrate(owner_url: &Secret<String>, roles: &[RolePassword]) -> Resu
         .unwrap_or_default();
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut owner).await?;
     }
-    sqlx::migrate!("../../migrations").run(&mut owner).await?;
+    MIGRATIONS.run(&mut owner).await?;
     owner.close().await?;
     Ok(())
 }

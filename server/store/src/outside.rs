@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
 
-use crate::migrate::RolePassword;
+use crate::migrate::{MIGRATIONS, RolePassword};
 
 /// The oldest that the statements were tried on.
 const VERSION_LEAST: i32 = 140_000;
@@ -67,8 +67,8 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
     connected.map_err(|_| OutsideError::Late)?.map_err(|cause| OutsideError::Connect { cause })
 }
 
-/// Whether it will do for the installation `home`; changes nothing. Says what was found.
-pub async fn look(url: &Secret<String>, home: Option<&str>) -> Result<String> {
+/// Whether it will do for the installation `home` (empty: of none yet); changes nothing. Says what was found.
+pub async fn look(url: &Secret<String>, home: &str) -> Result<String> {
     let options = options(url)?;
     let mut owner = connect(&options).await?;
     let found = fits(&options, &mut owner, home).await?;
@@ -76,7 +76,7 @@ pub async fn look(url: &Secret<String>, home: Option<&str>) -> Result<String> {
     Ok(found)
 }
 
-async fn fits(options: &PgConnectOptions, owner: &mut PgConnection, home: Option<&str>) -> Result<String> {
+async fn fits(options: &PgConnectOptions, owner: &mut PgConnection, home: &str) -> Result<String> {
     let version: String = sqlx::query_scalar("show server_version").fetch_one(&mut *owner).await?;
     let number: String = sqlx::query_scalar("show server_version_num").fetch_one(&mut *owner).await?;
     if number.parse::<i32>().unwrap_or(0) < VERSION_LEAST {
@@ -84,7 +84,7 @@ async fn fits(options: &PgConnectOptions, owner: &mut PgConnection, home: Option
     }
     direct(options, owner).await?;
     rights(owner).await?;
-    if let Some(other) = home_of(owner).await?.filter(|other| home.is_some_and(|home| home != other)) {
+    if let Some(other) = home_of(owner).await?.filter(|other| home != other) {
         return Err(OutsideError::Taken { home: other });
     }
     let tls: bool =
@@ -167,11 +167,11 @@ async fn home_of(owner: &mut PgConnection) -> Result<Option<String>> {
 pub async fn migrate(url: &Secret<String>, roles: &[RolePassword], home: &str) -> Result<()> {
     let options = options(url)?;
     let mut owner = connect(&options).await?;
-    fits(&options, &mut owner, Some(home)).await?;
+    fits(&options, &mut owner, home).await?;
     for role in roles {
         put(&mut owner, role, home).await?;
     }
-    let migrated = sqlx::migrate!("../../migrations").run(&mut owner).await;
+    let migrated = MIGRATIONS.run(&mut owner).await;
     migrated.map_err(|cause| OutsideError::Migrate { cause: Box::new(cause) })?;
     sqlx::query("update installation set home = $1").bind(home).execute(&mut owner).await?;
     let _ = owner.close().await;
