@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
@@ -36,14 +37,26 @@ pub fn restore(asked: &Restore) -> Result<(), Boxed> {
 /// They are caches, and may be ahead of the database: each is made again from the object store when it is
 /// asked for.
 fn forget_repositories(repos: &Path) -> Result<(), Boxed> {
-    for entry in fs::read_dir(repos)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.parse::<i64>().is_err() || !entry.file_type()?.is_dir() {
+    forget(repos).map_err(|cause| {
+        let repos = repos.display();
+        format!("the database counts, but old repositories are still there ({cause}): remove all that is in {repos}")
+            .into()
+    })
+}
+
+fn forget(repos: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(repos)?.collect::<Result<Vec<_>, _>>()? {
+        let path = entry.path();
+        let is_app = entry.file_name().to_str().is_some_and(|name| name.parse::<i64>().is_ok());
+        if !is_app || !entry.file_type()?.is_dir() {
             continue;
         }
-        let old = repos.join(format!("{name}.old"));
-        fs::rename(entry.path(), &old)?;
+        // At once out of its place: half a repository must not be taken for one.
+        let old = path.with_extension("old");
+        if old.exists() {
+            fs::remove_dir_all(&old)?;
+        }
+        fs::rename(&path, &old)?;
         fs::remove_dir_all(&old)?;
     }
     Ok(())
