@@ -143,7 +143,10 @@ pub struct Postgres {
     programs: PathBuf,
     data: PathBuf,
     sockets: PathBuf,
+    /// Root's, outside of what PostgreSQL may write.
     passwd: PathBuf,
+    hba: PathBuf,
+    ident: PathBuf,
     user: Identity,
     joins: Vec<PathBuf>,
 }
@@ -156,6 +159,8 @@ impl Postgres {
         let this = Self {
             programs: programs(&data)?,
             passwd: slice.run().join("passwd"),
+            hba: slice.run().join("pg_hba.conf"),
+            ident: slice.run().join("pg_ident.conf"),
             user: Identity { uid, gid: uid, groups: vec![] },
             joins: joins.to_vec(),
             data,
@@ -166,13 +171,17 @@ impl Postgres {
         let passwd = format!(
             "root:x:0:0::/:/bin/false\nberth_postgres:x:{uid}:{uid}::/:/bin/false\n{MIGRATE}:x:{migrate}:{migrate}::/:/bin/false\n"
         );
-        fs::write(&this.passwd, passwd).map_err(doing("write PostgreSQL's passwd"))?;
-        fs::set_permissions(&this.passwd, fs::Permissions::from_mode(0o644))
-            .map_err(doing("open PostgreSQL's passwd"))?;
+        // Who may come in: the owner's role only as the user of `migrate`, told by the kernel; the others by password.
+        let hba = format!("local {OWNER} {OWNER} peer map=owner\nlocal {OWNER} all scram-sha-256\n");
+        let ident = format!("owner {MIGRATE} {OWNER}\n");
+        for (path, text) in [(&this.passwd, passwd), (&this.hba, hba), (&this.ident, ident)] {
+            let written = fs::write(path, text);
+            let open = written.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)));
+            open.map_err(doing("write who may use PostgreSQL"))?;
+        }
         if !this.data.join("PG_VERSION").exists() {
             this.initdb().await?;
         }
-        this.allow()?;
         Ok(this)
     }
 
@@ -224,16 +233,6 @@ impl Postgres {
         Ok(())
     }
 
-    /// Who may come in: the owner's role only as the user of `migrate`, told by the kernel; the others by password.
-    fn allow(&self) -> Result<(), EngineError> {
-        let hba = format!("local {OWNER} {OWNER} peer map=owner\nlocal {OWNER} all scram-sha-256\n");
-        let ident = format!("owner {MIGRATE} {OWNER}\n");
-        for (name, text) in [("pg_hba.conf", hba), ("pg_ident.conf", ident)] {
-            fs::write(self.data.join(name), text).map_err(doing("write who may use PostgreSQL"))?;
-        }
-        Ok(())
-    }
-
     fn program(&self, name: &str) -> Command {
         Command::new(self.programs.join(name))
     }
@@ -257,7 +256,12 @@ impl Postgres {
 
     pub fn spawn(&self) -> io::Result<Child> {
         let mut command = self.program("postgres");
-        command.arg("-D").arg(&self.data).arg("-c").arg(format!("unix_socket_directories={}", self.sockets.display()));
+        command.arg("-D").arg(&self.data);
+        for (setting, path) in
+            [("unix_socket_directories", &self.sockets), ("hba_file", &self.hba), ("ident_file", &self.ident)]
+        {
+            command.arg("-c").arg(format!("{setting}={}", path.display()));
+        }
         for setting in [
             "listen_addresses=",
             // Who reaches the directory may ask; pg_hba.conf says who comes in.
