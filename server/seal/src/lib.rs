@@ -57,7 +57,7 @@ impl PrivateKey {
 
     /// As it is kept.
     pub fn text(&self) -> Secret<String> {
-        Secret::new(hex(&self.0.to_bytes()))
+        Secret::new(hex::encode(self.0.to_bytes()))
     }
 
     pub fn public(&self) -> PublicKey {
@@ -133,19 +133,14 @@ impl TryFrom<String> for PublicKey {
 
 impl From<PublicKey> for String {
     fn from(key: PublicKey) -> String {
-        hex(key.0.as_bytes())
+        hex::encode(key.0.as_bytes())
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn bytes(text: &str) -> Result<[u8; 32], SealError> {
-    let pairs: Option<Vec<u8>> = (text.len() == 64 && text.is_ascii())
-        .then(|| (0..32).map(|i| u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()).collect())
-        .flatten();
-    pairs.and_then(|bytes| bytes.try_into().ok()).ok_or(SealError::NoKey)
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| SealError::NoKey)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
