@@ -2,6 +2,7 @@
 
 use domain::wire::GitBranch;
 use domain::{AppId, AppName, BundleHash, CommitId, DeployId, Outcome, SourceHash};
+use store::Tx;
 
 use crate::apps::deploy_row;
 use crate::{Actor, CommandError, Commands, DeployView, timely};
@@ -114,8 +115,7 @@ impl Commands {
             let number = store::deploy::create(&mut tx, actor.customer, app, new).await?;
             let number = number.ok_or(CommandError::NotFound { what: "app" })?;
             let after = serde_json::json!({ "deploy": number, "commit": push.commit, "branch": push.branch });
-            let name = store::app::name(&mut **tx, app).await?.ok_or(CommandError::NotFound { what: "app" })?;
-            self.record(&mut tx, actor, "push", name.as_str(), None, Some(after)).await?;
+            self.record_of(&mut tx, actor, "push", app, None, Some(after)).await?;
             tx.commit().await?;
             Ok(number)
         })
@@ -138,7 +138,7 @@ impl Commands {
                 return Err(CommandError::not_now(message, "Delete one: git push <remote> :<branch>"));
             }
             let after = serde_json::json!({ "branch": name, "commit": commit });
-            self.record(&mut tx, actor, "branch push", &app.to_string(), None, Some(after)).await?;
+            self.record_of(&mut tx, actor, "branch push", app, None, Some(after)).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -149,7 +149,7 @@ impl Commands {
             let mut tx = self.db.begin().await?;
             store::branch::forget(&mut tx, actor.customer, app, name).await?;
             let before = serde_json::json!({ "branch": name });
-            self.record(&mut tx, actor, "branch delete", &app.to_string(), Some(before), None).await?;
+            self.record_of(&mut tx, actor, "branch delete", app, Some(before), None).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -215,5 +215,19 @@ impl Commands {
             Ok(store::deploy::end_branch_step(self.db.pool(), deploy, attempt, word, detail).await?)
         })
         .await
+    }
+
+    /// An event is about an app by its name.
+    async fn record_of(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        verb: &str,
+        app: AppId,
+        before: Option<serde_json::Value>,
+        after: Option<serde_json::Value>,
+    ) -> Result<(), CommandError> {
+        let name = store::app::name(&mut ***tx, app).await?.ok_or(CommandError::NotFound { what: "app" })?;
+        self.record(tx, actor, verb, name.as_str(), before, after).await
     }
 }

@@ -296,6 +296,19 @@ async fn a_push_asks_for_a_deploy_that_others_hear_of() {
 }
 
 #[tokio::test]
+async fn what_was_done_to_the_branches_of_an_app_is_among_what_was_done_to_it() {
+    let doors = doors().await;
+    let ada = signed_up(&doors, "ada@example.com").await;
+    doors.web.app_create(&ada, "shop").await.unwrap();
+    let app = doors.receiver.push_target(&ada, &name("shop")).await.unwrap().app;
+    doors.receiver.branch_keep(&ada, app, "try", &push(1).commit, None).await.unwrap();
+    doors.receiver.branch_forget(&ada, app, "try").await.unwrap();
+    let events = doors.web.events(&ada, Some(&name("shop")), None).await.unwrap();
+    let said: Vec<_> = events.iter().map(|event| (event.verb.as_str(), event.subject.as_str())).collect();
+    assert_eq!(said, [("branch delete", "shop"), ("branch push", "shop"), ("app create", "shop")]);
+}
+
+#[tokio::test]
 async fn what_is_asked_of_an_app_is_allowed_to_its_owner_and_told_why_not() {
     let doors = doors().await;
     let (ada, eve) = (signed_up(&doors, "ada@example.com").await, signed_up(&doors, "eve@example.com").await);

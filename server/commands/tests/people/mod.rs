@@ -328,7 +328,7 @@ fn every_command_of_a_person_leaves_an_event() {
             let body = &part[..end.unwrap_or(part.len())];
             seen.push(name.to_owned());
             let through = THROUGH.iter().find(|(verb, _)| *verb == name).map(|(_, how)| *how);
-            let records = ["self.record(", "self.record_as(", "self.record_own(", "event::record("];
+            let records = ["self.record(", "self.record_as(", "self.record_of(", "self.record_own(", "event::record("];
             let leaves = match through {
                 Some(how) => body.contains(how),
                 None => records.iter().any(|how| body.contains(how)),
