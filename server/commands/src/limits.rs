@@ -47,6 +47,7 @@ pub(crate) async fn limits_of(tx: &mut Tx, customer: CustomerId) -> Result<Limit
     let limits = limits.ok_or(CommandError::NotFound { what: "customer" })?;
     let apps = store::app::list(&mut ***tx, customer).await?.len();
     let reserved = store::app::reserved(&mut ***tx, customer).await?;
+    let usage = store::disk::usage(&mut ***tx, customer).await?;
     let running = reserved.iter().filter(|app| app.state == AppState::Running);
     Ok(LimitsView {
         apps: Used { used: i64::try_from(apps).unwrap_or(i64::MAX), max: limits.apps_max.into() },
@@ -56,7 +57,7 @@ pub(crate) async fn limits_of(tx: &mut Tx, customer: CustomerId) -> Result<Limit
         },
         builds: Used { used: store::customer::builds(&mut ***tx, customer).await?, max: limits.builds_max.into() },
         build_seconds_max: limits.build_seconds_max,
-        disk_bytes: Used { used: store::customer::disk_bytes(&mut ***tx, customer).await?, max: limits.disk_bytes_max },
+        disk_bytes: Used { used: usage.iter().map(|u| u.bytes).sum(), max: limits.disk_bytes_max },
     })
 }
 

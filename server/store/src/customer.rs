@@ -35,17 +35,6 @@ pub async fn builds(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<i64
     .await?)
 }
 
-/// What `customer`'s apps have on disk, as it was last measured.
-pub async fn disk_bytes(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<i64> {
-    Ok(query_scalar!(
-        r#"select coalesce(sum(u.bytes), 0)::int8 as "bytes!" from disk_usage u join app a on a.id = u.app_id
-           where a.customer_id = $1"#,
-        customer.0
-    )
-    .fetch_one(db)
-    .await?)
-}
-
 /// For whoever changes it: until the transaction ends nobody else does.
 #[derive(Debug, Clone)]
 pub struct Locked {
