@@ -114,14 +114,11 @@ pub fn letters_view(words: &str) -> LettersView {
     let letter = |state, error: Option<&str>| LetterView {
         id: MailId(3),
         address: words.to_owned(),
-        kind: "confirm".to_owned(),
         subject: words.to_owned(),
         state,
         tries: 3,
-        next_try: ago(0),
         error: error.map(str::to_owned),
         created: ago(500),
-        ended: None,
     };
     let letters = vec![letter(MailState::Failed, Some(words)), letter(MailState::Sent, None)];
     LettersView { letters, waiting: 0, failed: 1, next: Some(MailId(3)) }

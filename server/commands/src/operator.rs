@@ -236,14 +236,11 @@ impl Commands {
             let view = |mail: store::mail::Mail| LetterView {
                 id: mail.id,
                 address: mail.address,
-                kind: mail.kind,
                 subject: mail.subject,
                 state: mail.state,
                 tries: mail.tries,
-                next_try: mail.next_try,
                 error: mail.error,
                 created: mail.created,
-                ended: mail.ended,
             };
             let letters = rows.into_iter().map(view).collect();
             Ok(LettersView { letters, waiting: counts.waiting, failed: counts.failed, next })

@@ -337,12 +337,9 @@ pub struct LettersView {
 pub struct LetterView {
     pub id: MailId,
     pub address: String,
-    pub kind: String,
     pub subject: String,
     pub state: MailState,
     pub tries: i32,
-    pub next_try: Time,
     pub error: Option<String>,
     pub created: Time,
-    pub ended: Option<Time>,
 }
