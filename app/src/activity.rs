@@ -100,6 +100,8 @@ fn words(verb: &str) -> String {
         "app scale" => "Scaled",
         "app start" => "Started",
         "app stop" => "Stopped",
+        "branch delete" => "Deleted a branch of",
+        "branch push" => "Pushed a branch of",
         "config set" => "Set variables of",
         "config unset" => "Unset a variable of",
         "confirmation send" => "Asked for the confirmation again",
