@@ -77,10 +77,18 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
                     lines: Some(lines()),
                     build: Some(lines()),
                     after: String::new(),
-                    scaled: Default::default(),
+                    scaled: Scaled {
+                        typed: [("web".to_owned(), hostile.to_owned())].into(),
+                        wrong: Some((None, hostile.to_owned())),
+                    },
                 },
             ),
         ),
+        (
+            "config",
+            config(page, config_view(hostile), ConfigForm { name: typed(), value: typed(), ..ConfigForm::default() }),
+        ),
+        ("delete", delete(page, "orchard", typed())),
         ("deploy", deploy(page, DeployPage { deploy: deploy_view, lines: Some(lines()), after: String::new() })),
         ("error", error(page, problem)),
     ]

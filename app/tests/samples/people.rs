@@ -123,3 +123,20 @@ pub fn letters_view(words: &str) -> LettersView {
     let letters = vec![letter(MailState::Failed, Some(words)), letter(MailState::Sent, None)];
     LettersView { letters, waiting: 0, failed: 1, next: Some(MailId(3)) }
 }
+
+pub fn config_view(words: &str) -> ConfigView {
+    let var = |name: &str, value: Option<&str>| VarView {
+        name: name.to_owned(),
+        value: value.map(str::to_owned),
+        bytes: 12,
+        by: Some(words.to_owned()),
+        since: ago(500),
+    };
+    ConfigView {
+        app: "orchard".parse().unwrap(),
+        url: "https://orchard.quay.example".to_owned(),
+        vars: vec![var("API_KEY", None), var("GREETING", Some(words))],
+        stale: true,
+        deploy: None,
+    }
+}
