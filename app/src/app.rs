@@ -51,8 +51,8 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                     <h1>{name}</h1>
                     {region("state")}
                     {region("where")}
+                    {region("acts")}
                 </div>
-                {region("acts")}
             </header>
             {region("notice")}
             {region("vitals")}

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 
 use crate::form::{Field, Typed, described, error, escaped, summary};
 use crate::frame::{Alive, Frame, Page, Place};
+use crate::live::bare;
 use crate::when::Moment;
 
 /// What was typed. The value of a secret, and the text of many, are never sent back.
@@ -69,7 +70,7 @@ pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
                 <div class="title">
                     <h1>"Config of " {name.clone()}</h1>
                     <p class="where">
-                        <a href=config.url.clone()>{config.url.clone()}</a>
+                        <a href=config.url.clone()>{bare(&config.url)}</a>
                     </p>
                 </div>
             </header>

@@ -30,7 +30,7 @@ pub fn acts(app: &AppView) -> Option<AnyView> {
     let running = app.state == AppState::Running;
     let restart = (running && app.release.is_some()).then(|| act("restart", "Restart"));
     let other = if running { act("stop", "Stop") } else { act("start", "Start") };
-    Some(view! { <div class="row">{restart} {other}</div> }.into_any())
+    Some(view! { <div class="actions">{restart} {other}</div> }.into_any())
 }
 
 /// The one thing that may be asked of a deploy now.
