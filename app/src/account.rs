@@ -4,7 +4,7 @@ use commands::{EventView, KeyView, LimitsView};
 use domain::Time;
 use leptos::prelude::*;
 
-use crate::form::{Field, Typed, described, error, escaped, summary};
+use crate::form::{Area, Field, NewPassword, Typed, summary};
 use crate::frame::{Frame, Page, Place};
 use crate::when::Moment;
 use crate::{activity, limits};
@@ -123,15 +123,7 @@ fn password_form(email: String, has_password: bool, old: Typed, new: Typed) -> A
                 // For what keeps passwords.
                 <input type="text" name="username" autocomplete="username" value=email hidden/>
                 {old}
-                <Field
-                    id="password"
-                    label="New password"
-                    typed=new
-                    kind="password"
-                    autocomplete="new-password"
-                    minlength="12"
-                    hint=|| "At least 12 characters."
-                />
+                <NewPassword label="New password" typed=new/>
                 <p>
                     <button type="submit" class="btn small">
                         "Set password"
@@ -196,33 +188,14 @@ fn table(keys: Vec<KeyView>, now: Time) -> AnyView {
 /// `to`: the page to come back to, when it is not the account.
 pub fn key_form(form: KeyForm, action: &'static str, to: Option<&'static str>) -> AnyView {
     let KeyForm { name, key, general: _ } = form;
-    let described = described("key", key.error.is_some(), true);
-    let wrong = error("key", key.error.clone());
-    let invalid = key.error.is_some().then_some("true");
     view! {
         <form class="form" method="post" action=action novalidate>
-            <div class="field">
-                <label for="key">"Public key"</label>
-                <textarea
-                    id="key"
-                    name="key"
-                    rows="3"
-                    spellcheck="false"
-                    autocomplete="off"
-                    placeholder="ssh-ed25519 AAAA…"
-                    aria-invalid=invalid
-                    aria-describedby=described
-                    required
-                    inner_html=escaped(&key.value)
-                ></textarea>
-                {wrong}
-                <p class="hint" id="key-hint">
-                    <code>"cat ~/.ssh/id_ed25519.pub"</code>
-                    " shows it. No such file? "
-                    <code>"ssh-keygen -t ed25519"</code>
-                    " makes one. Never paste the private key, the one that begins with -----BEGIN."
-                </p>
-            </div>
+            <Area id="key" label="Public key" rows="3" typed=key placeholder="ssh-ed25519 AAAA…" hint=|| view! {
+                <code>"cat ~/.ssh/id_ed25519.pub"</code>
+                " shows it. No such file? "
+                <code>"ssh-keygen -t ed25519"</code>
+                " makes one. Never paste the private key, the one that begins with -----BEGIN."
+            }/>
             <Field id="key-name" label="Its name"
                 empty=true typed=name hint=|| "To tell your keys apart. Left empty, it is the comment in the key."/>
             {to.map(|to| view! { <input type="hidden" name="to" value=to/> })}

@@ -4,7 +4,7 @@ use commands::EventView;
 use domain::Time;
 use leptos::prelude::*;
 
-use crate::frame::{Frame, Page, Place};
+use crate::frame::{Frame, Page, Place, crumbs, crumbs_of};
 use crate::when::Moment;
 
 pub struct ActivityPage {
@@ -24,24 +24,17 @@ pub fn activity(page: Page<'_>, shown: ActivityPage) -> String {
         None => (Place::Account, "Activity".to_owned()),
     };
     Frame::new(page, format!("{title} · Berth")).place(place).html(move || {
-        let (up, of) = match &shown.app {
-            Some(app) => (format!("/apps/{app}"), app.clone()),
-            None => ("/account".to_owned(), "Account".to_owned()),
+        let (crumbs, here, whose) = match &shown.app {
+            Some(app) => (crumbs_of(app), format!("/apps/{app}/activity"), "this app"),
+            None => (crumbs(&[("/account", "Account")]), "/account/activity".to_owned(), "your account"),
         };
-        let sub = match &shown.app {
-            Some(_) => "Every command of a person on this app, the newest first.",
-            None => "Every command of a person on your account, the newest first.",
-        };
-        let here = format!("{up}/activity");
         let newest = shown.older.then(|| view! { <a href=here.clone()>"Newest"</a> });
         let older = shown.next.map(|id| view! { <a href=format!("{here}?before={id}")>"Older"</a> });
         view! {
             <header class="head">
-                <nav class="crumbs" aria-label="Breadcrumb">
-                    <a href=up>{of}</a>
-                </nav>
+                {crumbs}
                 <h1>{title}</h1>
-                <p class="sub">{sub}</p>
+                <p class="sub">"Every command of a person on " {whose} ", the newest first."</p>
             </header>
             <section class="sheet" aria-label="What was done">
                 {list(shown.events, now)}

@@ -5,7 +5,7 @@ use domain::wire::LogLine;
 use leptos::prelude::*;
 
 use crate::disk::on_disk;
-use crate::frame::{Alive, Events, Frame, Page, Place};
+use crate::frame::{Alive, Events, Frame, Page, Place, crumbs};
 use crate::live::of_app;
 use crate::log;
 use crate::new_app::looks_for;
@@ -44,9 +44,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
         let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
         view! {
             <header class="head">
-                <nav class="crumbs" aria-label="Breadcrumb">
-                    <a href="/apps">"Apps"</a>
-                </nav>
+                {crumbs(&[("/apps", "Apps")])}
                 <div class="title">
                     <h1>{name}</h1>
                     {region("state")}

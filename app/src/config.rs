@@ -3,8 +3,8 @@
 use commands::{ConfigView, VarView};
 use leptos::prelude::*;
 
-use crate::form::{Field, Typed, described, error, escaped, summary};
-use crate::frame::{Alive, Frame, Page, Place};
+use crate::form::{Area, Field, Typed, summary};
+use crate::frame::{Alive, Frame, Page, Place, crumbs_of};
 use crate::live::bare;
 use crate::when::Moment;
 
@@ -14,12 +14,13 @@ pub struct ConfigForm {
     pub name: Typed,
     pub value: Typed,
     pub secret: bool,
-    pub text: Typed,
+    /// What was wrong with many.
+    pub text: Option<String>,
 }
 
 impl Default for ConfigForm {
     fn default() -> Self {
-        Self { name: Typed::default(), value: Typed::default(), secret: true, text: Typed::default() }
+        Self { name: Typed::default(), value: Typed::default(), secret: true, text: None }
     }
 }
 
@@ -29,9 +30,10 @@ pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
     let alive = if config.deploy.is_some() { Alive::Again } else { Alive::No };
     Frame::new(page, format!("Config of {} · Berth", config.app)).place(Place::Apps).alive(alive).html(move || {
         let name = config.app.to_string();
+        let text = Typed { value: String::new(), error: form.text };
         let wrong = summary(
             None,
-            &[("name", "the name", &form.name), ("value", "the value", &form.value), ("text", "the lines", &form.text)],
+            &[("name", "the name", &form.name), ("value", "the value", &form.value), ("text", "the lines", &text)],
         );
         let notice = notice(&config);
         let action = format!("/apps/{name}/config");
@@ -58,15 +60,10 @@ pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
             }
             .into_any()
         };
-        let open = form.text.error.is_some();
-        let text_error = form.text.error.is_some();
+        let open = text.error.is_some();
         view! {
             <header class="head">
-                <nav class="crumbs" aria-label="Breadcrumb">
-                    <a href="/apps">"Apps"</a>
-                    " / "
-                    <a href=format!("/apps/{name}")>{name.clone()}</a>
-                </nav>
+                {crumbs_of(&name)}
                 <div class="title">
                     <h1>"Config of " {name.clone()}</h1>
                     <p class="where">
@@ -102,23 +99,8 @@ pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
                 <details open=open>
                     <summary>"Set many at once from a .env file"</summary>
                     <form class="stack" method="post" action=many novalidate>
-                        <div class="field">
-                            <label for="text">"Lines such as API_KEY=value"</label>
-                            <textarea
-                                id="text"
-                                name="text"
-                                rows="6"
-                                spellcheck="false"
-                                autocomplete="off"
-                                aria-invalid=text_error.then_some("true")
-                                aria-describedby=described("text", text_error, true)
-                                inner_html=escaped("")
-                            ></textarea>
-                            {error("text", form.text.error)}
-                            <p class="hint" id="text-hint">
-                                "All of them become secrets, in one release."
-                            </p>
-                        </div>
+                        <Area id="text" label="Lines such as API_KEY=value" rows="6" typed=text
+                            hint=|| "All of them become secrets, in one release."/>
                         <p>
                             <button type="submit" class="btn">
                                 "Set all and restart"

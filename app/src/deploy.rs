@@ -4,7 +4,7 @@ use commands::DeployView;
 use domain::wire::LogLine;
 use leptos::prelude::*;
 
-use crate::frame::{Alive, Events, Frame, Page, Place};
+use crate::frame::{Alive, Events, Frame, Page, Place, crumbs_of};
 use crate::live::{moves, of_deploy};
 use crate::{log, state};
 
@@ -34,18 +34,13 @@ pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
         frame = frame.alive(Alive::Moves).events(Events { path, after });
     }
     frame.html(move || {
-        let href = format!("/apps/{app}");
         let log = log::tail("build", number, format!("Build log of {app} v{number}"), lines.as_deref());
         let close = moving.then(|| {
             view! { <p class="hint">"You may close this page: the deploy goes on, and the log is kept."</p> }
         });
         view! {
             <header class="head">
-                <nav class="crumbs" aria-label="Breadcrumb">
-                    <a href="/apps">"Apps"</a>
-                    " / "
-                    <a href=href>{app.clone()}</a>
-                </nav>
+                {crumbs_of(&app)}
                 <div class="title">
                     <h1>{format!("{app}, deploy {number}")}</h1>
                     {region("where")}

@@ -106,13 +106,62 @@ pub fn Field(
     }
 }
 
+/// A password that is chosen.
+#[component]
+pub fn NewPassword(label: &'static str, typed: Typed) -> impl IntoView {
+    view! {
+        <Field
+            id="password"
+            label=label
+            typed=typed
+            kind="password"
+            autocomplete="new-password"
+            minlength="12"
+            hint=|| "At least 12 characters. A few unrelated words are easy to remember and hard to guess."
+        />
+    }
+}
+
+/// Lines to paste, with their label, hint and error.
+#[component]
+pub fn Area(
+    id: &'static str,
+    label: &'static str,
+    rows: &'static str,
+    typed: Typed,
+    #[prop(optional)] placeholder: Option<&'static str>,
+    #[prop(into)] hint: ViewFn,
+) -> impl IntoView {
+    view! {
+        <div class="field">
+            <label for=id>{label}</label>
+            <textarea
+                id=id
+                name=id
+                rows=rows
+                spellcheck="false"
+                autocomplete="off"
+                placeholder=placeholder
+                aria-invalid=typed.error.is_some().then_some("true")
+                aria-describedby=described(id, typed.error.is_some(), true)
+                required
+                inner_html=escaped(&typed.value)
+            ></textarea>
+            {error(id, typed.error)}
+            <p class="hint" id=format!("{id}-hint")>
+                {hint.run()}
+            </p>
+        </div>
+    }
+}
+
 /// Text for the inside of an element that Leptos does not escape: a `textarea`.
-pub fn escaped(text: &str) -> String {
+fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The error beside a field.
-pub fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
+fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
     let text = error?;
     Some(
         view! {
@@ -125,7 +174,7 @@ pub fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
 }
 
 /// The ids that describe a field, its error first.
-pub fn described(id: &str, wrong: bool, hint: bool) -> Option<String> {
+fn described(id: &str, wrong: bool, hint: bool) -> Option<String> {
     match (wrong, hint) {
         (false, false) => None,
         (true, false) => Some(format!("{id}-err")),

@@ -164,17 +164,7 @@ fn standing(page: Page<'_>) -> Option<AnyView> {
         } else {
             "Your apps run as they are. Nothing can be changed until the operator has looked."
         };
-        return Some(
-            view! {
-                <div class="notice warn" role="status">
-                    <div>
-                        <strong>"Berth's database is older than what runs."</strong>
-                        <p>{what}</p>
-                    </div>
-                </div>
-            }
-            .into_any(),
-        );
+        return Some(notice("notice warn", "Berth's database is older than what runs.", what, ()));
     }
     if !user.confirmed {
         let email = user.email.to_string();
@@ -182,22 +172,14 @@ fn standing(page: Page<'_>) -> Option<AnyView> {
             None => format!("A link is on its way to {email}. Open it, and you can add keys and make apps."),
             Some(_) => format!("This installation sends no mail: ask whoever runs it for the link to {email}."),
         };
-        return Some(
-            view! {
-                <div class="notice warn" role="status">
-                    <div>
-                        <strong>"Confirm your e-mail address."</strong>
-                        <p>{words}</p>
-                    </div>
-                    <form method="post" action="/account/confirm">
-                        <button type="submit" class="btn small">
-                            "Send it again"
-                        </button>
-                    </form>
-                </div>
-            }
-            .into_any(),
-        );
+        let again = view! {
+            <form method="post" action="/account/confirm">
+                <button type="submit" class="btn small">
+                    "Send it again"
+                </button>
+            </form>
+        };
+        return Some(notice("notice warn", "Confirm your e-mail address.", words, again));
     }
     let (strong, words) = match user.approval {
         Approval::Approved => return None,
@@ -210,41 +192,65 @@ fn standing(page: Page<'_>) -> Option<AnyView> {
             "You cannot make apps. To ask why, write to whoever runs this installation.",
         ),
     };
-    Some(
-        view! {
-            <div class="notice" role="status">
-                <div>
-                    <strong>{strong}</strong>
-                    <p>{words}</p>
-                </div>
+    Some(notice("notice", strong, words, ()))
+}
+
+/// What is so, what it means, and what may be done about it.
+pub fn notice(
+    class: &'static str,
+    strong: impl IntoView + 'static,
+    words: impl IntoView + 'static,
+    act: impl IntoView + 'static,
+) -> AnyView {
+    view! {
+        <div class=class role="status">
+            <div>
+                <strong>{strong}</strong>
+                <p>{words}</p>
             </div>
-        }
-        .into_any(),
-    )
+            {act}
+        </div>
+    }
+    .into_any()
+}
+
+/// The way up from a page: where each part leads, and what it is called.
+pub fn crumbs(parts: &[(&str, &str)]) -> AnyView {
+    let link = |(at, (href, name)): (usize, &(&str, &str))| {
+        view! { {(at > 0).then_some(" / ")} <a href=href.to_string()>{name.to_string()}</a> }
+    };
+    let links: Vec<_> = parts.iter().enumerate().map(link).collect();
+    view! {
+        <nav class="crumbs" aria-label="Breadcrumb">
+            {links}
+        </nav>
+    }
+    .into_any()
+}
+
+/// Of a page about an app.
+pub fn crumbs_of(app: &str) -> AnyView {
+    crumbs(&[("/apps", "Apps"), (&format!("/apps/{app}"), app)])
 }
 
 fn top(page: Page<'_>, place: Place) -> AnyView {
-    let brand = |href: &'static str| {
+    let brand = |href: &'static str, whose: Option<&'static str>| {
         let logo = format!("{}/logo.svg", page.site.assets);
         view! {
             <a class="brand" href=href>
                 <img src=logo alt="" width="26" height="26"/>
                 " Berth"
+                {whose.map(|whose| view! { " " <small>{whose}</small> })}
             </a>
         }
     };
     let current = |here: Place| (place == here).then_some("page");
     let operator = page.user.is_some_and(|user| user.operator);
     if place.is_operators() {
-        let logo = format!("{}/logo.svg", page.site.assets);
         view! {
             <header class="top">
                 <div>
-                    <a class="brand" href="/operator/servers">
-                        <img src=logo alt="" width="26" height="26"/>
-                        " Berth "
-                        <small>"operator"</small>
-                    </a>
+                    {brand("/operator/servers", Some("operator"))}
                     <nav class="nav" aria-label="Operator">
                         <a href="/operator/servers" aria-current=current(Place::Servers)>
                             "Servers"
@@ -270,7 +276,7 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
         view! {
             <header class="top">
                 <div>
-                    {brand("/apps")}
+                    {brand("/apps", None)}
                     <nav class="nav" aria-label="Main">
                         <a href="/apps" aria-current=current(Place::Apps)>
                             "Apps"
@@ -288,7 +294,7 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
         view! {
             <header class="top">
                 <div>
-                    {brand("/")}
+                    {brand("/", None)}
                     <nav class="nav" aria-label="Main">
                         <a class="push" href="/#own">
                             "Run your own"

@@ -1,6 +1,6 @@
 //! The regions of the two pages that live: an app's and a deploy's.
 
-use commands::{AppView, DeployRow, DeployView, InstanceView};
+use commands::{AppView, DeployRow, DeployView, InstanceView, size};
 use domain::{AppState, DeployState, InstanceState, Step, Time};
 use islands::words::took;
 use leptos::prelude::*;
@@ -124,15 +124,13 @@ fn say(class: &'static str, title: String, text: String, href: String, link: &'s
     .into_any()
 }
 
-fn vital(name: &'static str, value: String, unit: String, note: String) -> AnyView {
+/// The first word of `value` is large, what follows it is its unit.
+pub fn vital(name: &'static str, value: &str, note: impl IntoView + 'static) -> AnyView {
+    let (value, unit) = value.split_once(' ').map_or((value, None), |(value, unit)| (value, Some(unit.to_owned())));
     view! {
         <div>
             <dt>{name}</dt>
-            <dd>
-                {value}
-                " "
-                <small>{unit}</small>
-            </dd>
+            <dd>{value.to_owned()} {unit.map(|unit| view! { " " <small>{unit}</small> })}</dd>
             <dd class="note">{note}</dd>
         </div>
     }
@@ -158,24 +156,22 @@ fn vitals(app: &AppView, now: Time) -> Option<AnyView> {
         n => format!("{n} restarts"),
     };
     let took = last.ended.map_or("…".to_owned(), |ended| took(millis(ended.since(last.created))));
-    let (took, unit) =
-        took.split_once(' ').map_or((took.clone(), String::new()), |(n, u)| (n.to_owned(), u.to_owned()));
-    let none = |name| vital(name, "–".to_owned(), String::new(), "nothing serves yet".to_owned());
+    let none = |name| vital(name, "–", "nothing serves yet");
     let (instances, memory) = match current.len() {
         0 => (none("Instances"), none("Memory")),
         all => (
-            vital("Instances", healthy.to_string(), format!("of {all} healthy"), restarts),
-            vital("Memory", (memory >> 20).to_string(), "MiB".to_owned(), "it may use".to_owned()),
+            vital("Instances", &format!("{healthy} of {all} healthy"), restarts),
+            vital("Memory", &size(memory), "it may use"),
         ),
     };
     let pushed = format!("v{}, {}", last.number, said(now, last.created));
     Some(
         view! {
             <dl class="sheet vitals">
-                {vital("Serving", serves, String::new(), from)}
+                {vital("Serving", &serves, from)}
                 {instances}
                 {memory}
-                {vital("Last deploy", took, unit, pushed)}
+                {vital("Last deploy", &took, pushed)}
             </dl>
         }
         .into_any(),

@@ -2,15 +2,16 @@
 
 use commands::{
     CustomerPage, CustomersView, Decision, DecisionView, LetterView, LettersView, OverviewView, ServerInstance,
-    ServerView,
+    ServerView, size,
 };
 use domain::{Approval, MailState, Time};
 use leptos::prelude::*;
 
 use crate::activity::{self, capital};
 use crate::form::{Field, Typed, summary};
-use crate::frame::{Frame, Page, Place};
-use crate::limits::{bytes, share, table};
+use crate::frame::{Frame, Page, Place, crumbs, notice};
+use crate::limits::{share, table};
+use crate::live::vital;
 use crate::state::{instance, sentence};
 use crate::when::Moment;
 
@@ -18,7 +19,7 @@ use crate::when::Moment;
 const SILENT_SECONDS: f64 = 30.0;
 
 pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
-    let (now, letters) = (page.now, page.site.letters.clone());
+    let (now, letters) = (page.now, page.site.letters.is_some());
     Frame::new(page, "Servers · Berth operator").place(Place::Servers).html(move || {
         let silent: Vec<&str> = shown.servers.iter().filter(|s| is_silent(s)).map(|s| s.name.as_str()).collect();
         let full: Vec<&str> = shown.servers.iter().filter(|s| s.disk_is_short).map(|s| s.name.as_str()).collect();
@@ -58,12 +59,12 @@ pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
                 <p class="sub">{sub}</p>
             </header>
             <dl class="sheet vitals">
-                {vital("Memory used", bytes(used), format!("of {}", bytes(memory)))}
-                {vital("Promised to apps", bytes(reserved), "by what is reserved".to_owned())}
-                {vital("Cores", sum(|s| s.cores.into()).to_string(), "in all".to_owned())}
-                {vital("Instances", instances.to_string(), count(sum(|s| s.builds), "build runs", "builds run"))}
-                {vital("Customers", shown.customers.to_string(), format!("{} wait", shown.customers_waiting))}
-                {vital("Mails not sent", shown.letters_failed.to_string(), letters.map_or("by SMTP".to_owned(), |_| "files in a folder".to_owned()))}
+                {vital("Memory used", &size(used), format!("of {}", size(memory)))}
+                {vital("Promised to apps", &size(reserved), "by what is reserved")}
+                {vital("Cores", &sum(|s| s.cores.into()).to_string(), "in all")}
+                {vital("Instances", &instances.to_string(), count(sum(|s| s.builds), "build runs", "builds run"))}
+                {vital("Customers", &shown.customers.to_string(), format!("{} wait", shown.customers_waiting))}
+                {vital("Mails not sent", &shown.letters_failed.to_string(), if letters { "files in a folder" } else { "by SMTP" })}
             </dl>
             <section class="sheet">
                 <header>
@@ -105,21 +106,6 @@ fn count(n: i64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-fn vital(name: &'static str, value: String, note: String) -> AnyView {
-    let (value, unit) = match value.split_once(' ') {
-        Some((value, unit)) => (value.to_owned(), Some(unit.to_owned())),
-        None => (value, None),
-    };
-    view! {
-        <div>
-            <dt>{name}</dt>
-            <dd>{value} {unit.map(|unit| view! { " " <small>{unit}</small> })}</dd>
-            <dd class="note">{note}</dd>
-        </div>
-    }
-    .into_any()
-}
-
 fn server(server: &ServerView) -> AnyView {
     let (kind, word) = match (is_silent(server), server.silent_seconds) {
         (false, _) if server.disk_is_short => ("state failed", "Disk full"),
@@ -134,7 +120,7 @@ fn server(server: &ServerView) -> AnyView {
         Some(s) => format!("{:.0} min ago", s / 60.0),
     };
     let (used, reserved, all) = (server.memory_used_bytes, server.memory_reserved_bytes, server.memory_bytes);
-    let words = format!("{} used, {} promised, of {}", bytes(used), bytes(reserved), bytes(all));
+    let words = format!("{} used, {} promised, of {}", size(used), size(reserved), size(all));
     view! {
         <tr>
             <th scope="row">{server.name.clone()} " " <small class="hint">{server.region.clone()}</small></th>
@@ -144,7 +130,7 @@ fn server(server: &ServerView) -> AnyView {
                 <small class="hint">{words}</small>
             </td>
             <td class="n gone">{server.cores}</td>
-            <td class="n gone">{(server.disk_bytes > 0).then(|| bytes(server.disk_free_bytes))}</td>
+            <td class="n gone">{(server.disk_bytes > 0).then(|| size(server.disk_free_bytes))}</td>
             <td class="n gone">{server.instances}</td>
             <td class="n gone">{heard}</td>
         </tr>
@@ -162,7 +148,7 @@ fn runs(server: &ServerView) -> AnyView {
             <tr>
                 <th scope="row"><a href=href>{format!("{app}.{}.{}", i.process, i.index)}</a></th>
                 <td><span class=class>{state.word}</span></td>
-                <td class="n">{bytes(i.memory_bytes)}</td>
+                <td class="n">{size(i.memory_bytes)}</td>
             </tr>
         }
     };
@@ -204,19 +190,11 @@ pub fn customers(page: Page<'_>, shown: CustomersPage) -> String {
             1 => format!("{}. One waits for your approval.", count(view.all, "customer", "customers")),
             n => format!("{}. {n} wait for your approval.", count(view.all, "customer", "customers")),
         };
-        let tab = |word: &'static str, label: &'static str, of: Option<Approval>| {
-            let href = if word.is_empty() {
-                "/operator/customers".to_owned()
-            } else {
-                format!("/operator/customers?state={word}")
-            };
-            view! { <a href=href aria-current=(of == state).then_some("page")>{label}</a> }
-        };
-        let next = view.next.map(|id| {
-            let state = state.map(|state| format!("&state={}", state.as_str())).unwrap_or_default();
-            let words = if words.is_empty() { String::new() } else { format!("&q={}", encoded(&words)) };
-            view! { <p><a href=format!("/operator/customers?before={id}{state}{words}")>"Older"</a></p> }
-        });
+        let here = "/operator/customers";
+        let word = state.map(Approval::as_str).unwrap_or_default();
+        let tabs =
+            tabs(here, word, &[("", "All"), ("waiting", "Waiting"), ("approved", "Approved"), ("refused", "Refused")]);
+        let next = view.next.map(|id| older(here, id.0, &[("state", word), ("q", &words)]));
         let rows: Vec<_> = view
             .customers
             .into_iter()
@@ -231,7 +209,7 @@ pub fn customers(page: Page<'_>, shown: CustomersPage) -> String {
                         <td><span class=class>{word}</span></td>
                         <td class="wide">{email}</td>
                         <td class="n gone">{format!("{} of {}", row.apps, row.apps_max)}</td>
-                        <td class="n gone">{bytes(row.memory_bytes_max)}</td>
+                        <td class="n gone">{size(row.memory_bytes_max)}</td>
                         <td class="n gone">{Moment::of(now, row.created)}</td>
                     </tr>
                 }
@@ -242,12 +220,7 @@ pub fn customers(page: Page<'_>, shown: CustomersPage) -> String {
             <header class="head">
                 <h1>"Customers"</h1>
                 <p class="sub">{sub}</p>
-                <nav class="tabs" aria-label="Which">
-                    {tab("", "All", None)}
-                    {tab("waiting", "Waiting", Some(Approval::Waiting))}
-                    {tab("approved", "Approved", Some(Approval::Approved))}
-                    {tab("refused", "Refused", Some(Approval::Refused))}
-                </nav>
+                {tabs}
             </header>
             <section class="sheet" aria-label="Customers">
                 <form class="row" method="get" action="/operator/customers">
@@ -282,6 +255,30 @@ fn approval(approval: Approval) -> (&'static str, &'static str) {
         Approval::Approved => ("state running", "Approved"),
         Approval::Refused => ("state stopped", "Refused"),
     }
+}
+
+/// Each state of a list, by its word in the query; none of them is all.
+fn tabs(here: &str, current: &str, states: &[(&'static str, &'static str)]) -> AnyView {
+    let tab = |&(word, label): &(&str, &'static str)| {
+        let href = if word.is_empty() { here.to_owned() } else { format!("{here}?state={word}") };
+        view! { <a href=href aria-current=(word == current).then_some("page")>{label}</a> }
+    };
+    let tabs: Vec<_> = states.iter().map(tab).collect();
+    view! {
+        <nav class="tabs" aria-label="Which">
+            {tabs}
+        </nav>
+    }
+    .into_any()
+}
+
+/// The next page of a list, with the same filters.
+fn older(here: &str, before: i64, filters: &[(&str, &str)]) -> AnyView {
+    let mut href = format!("{here}?before={before}");
+    for (name, value) in filters.iter().filter(|(_, value)| !value.is_empty()) {
+        href.push_str(&format!("&{name}={}", encoded(value)));
+    }
+    view! { <p><a href=href>"Older"</a></p> }.into_any()
 }
 
 /// For a URL's query.
@@ -367,9 +364,7 @@ pub fn customer(page: Page<'_>, shown: CustomerPage, form: CustomerForm) -> Stri
         let decisions = format!("/operator/decisions?customer={}", row.id);
         view! {
             <header class="head">
-                <nav class="crumbs" aria-label="Breadcrumb">
-                    <a href="/operator/customers">"Customers"</a>
-                </nav>
+                {crumbs(&[("/operator/customers", "Customers")])}
                 <div class="title">
                     <h1>{row.name}</h1>
                     <span class=class>{word}</span>
@@ -435,14 +430,7 @@ pub fn decisions(page: Page<'_>, shown: DecisionsPage) -> String {
     let now = page.now;
     Frame::new(page, "Decisions · Berth operator").place(Place::Decisions).html(move || {
         let DecisionsPage { view, app, customer } = shown;
-        let next = view.next.map(|id| {
-            let part = |name: &str, value: &str| match value {
-                "" => String::new(),
-                value => format!("&{name}={}", encoded(value)),
-            };
-            let href = format!("/operator/decisions?before={id}{}{}", part("app", &app), part("customer", &customer));
-            view! { <p><a href=href>"Older"</a></p> }
-        });
+        let next = view.next.map(|id| older("/operator/decisions", id, &[("app", &app), ("customer", &customer)]));
         let list = rail(view.decisions, now);
         view! {
             <header class="head">
@@ -499,36 +487,24 @@ pub fn letters(page: Page<'_>, view: LettersView, state: Option<MailState>) -> S
             (1, n) => format!("One could not be sent; {n} wait."),
             (failed, n) => format!("{failed} could not be sent; {n} wait."),
         };
-        let tab = |word: &'static str, label: &'static str, of: Option<MailState>| {
-            let href = if word.is_empty() { "/operator/mail".to_owned() } else { format!("/operator/mail?state={word}") };
-            view! { <a href=href aria-current=(of == state).then_some("page")>{label}</a> }
-        };
+        let here = "/operator/mail";
+        let word = state.map(MailState::as_str).unwrap_or_default();
+        let all = [("", "All"), ("failed", "Could not be sent"), ("waiting", "Waiting"), ("sent", "Sent")];
+        let tabs = tabs(here, word, &all);
         let folder = folder.map(|dir| {
-            view! {
-                <div class="notice" role="status">
-                    <div>
-                        <strong>"No mail leaves this installation."</strong>
-                        <p>"Each is a file in " <code>{dir}</code> " on the server. To send them, start Berth with " <code>"--smtp"</code> "."</p>
-                    </div>
-                </div>
-            }
+            let words = view! {
+                "Each is a file in " <code>{dir}</code> " on the server. To send them, start Berth with " <code>"--smtp"</code> "."
+            };
+            notice("notice", "No mail leaves this installation.", words, ())
         });
-        let next = view.next.map(|id| {
-            let state = state.map(|state| format!("&state={}", state.as_str())).unwrap_or_default();
-            view! { <p><a href=format!("/operator/mail?before={id}{state}")>"Older"</a></p> }
-        });
+        let next = view.next.map(|id| older(here, id.0, &[("state", word)]));
         let rows: Vec<_> = view.letters.into_iter().map(|letter| letter_row(letter, sent, now)).collect();
         let none = rows.is_empty().then(|| view! { <p class="hint">"No mail here."</p> });
         view! {
             <header class="head">
                 <h1>"Mail"</h1>
                 <p class="sub">{sub}</p>
-                <nav class="tabs" aria-label="Which">
-                    {tab("", "All", None)}
-                    {tab("failed", "Could not be sent", Some(MailState::Failed))}
-                    {tab("waiting", "Waiting", Some(MailState::Waiting))}
-                    {tab("sent", "Sent", Some(MailState::Sent))}
-                </nav>
+                {tabs}
             </header>
             {folder}
             <section class="sheet" aria-label="Mails">

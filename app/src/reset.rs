@@ -4,8 +4,9 @@
 use domain::Secret;
 use leptos::prelude::*;
 
-use crate::form::{Field, Typed, summary};
+use crate::form::{Field, NewPassword, Typed, summary};
 use crate::frame::{Frame, Page};
+use crate::sign::by_link;
 
 /// `asked`: it was sent; the same whether or not the address is known.
 pub fn reset_ask(page: Page<'_>, email: Typed, general: Option<String>, asked: bool) -> String {
@@ -53,15 +54,7 @@ pub fn reset_set(page: Page<'_>, token: &Secret<String>, password: Option<String
                 {wrong}
                 <p class="hint">"Every browser that is signed in to your account is signed out by this."</p>
                 <form class="form" method="post" action=action novalidate>
-                    <Field
-                        id="password"
-                        label="New password"
-                        typed=password
-                        kind="password"
-                        autocomplete="new-password"
-                        minlength="12"
-                        hint=|| "At least 12 characters. A few unrelated words are easy to remember and hard to guess."
-                    />
+                    <NewPassword label="New password" typed=password/>
                     <p>
                         <button type="submit" class="btn main big">
                             "Set password"
@@ -75,17 +68,6 @@ pub fn reset_set(page: Page<'_>, token: &Secret<String>, password: Option<String
 
 pub fn confirm(page: Page<'_>, token: &Secret<String>) -> String {
     let action = format!("/confirm/{}", token.expose());
-    Frame::new(page, "Confirm your address · Berth").html(move || {
-        view! {
-            <section class="sheet">
-                <h1>"Confirm your address"</h1>
-                <p>"By this the address that the link was sent to is yours."</p>
-                <form method="post" action=action>
-                    <button type="submit" class="btn main big">
-                        "Confirm"
-                    </button>
-                </form>
-            </section>
-        }
-    })
+    let text = "By this the address that the link was sent to is yours.";
+    by_link(Frame::new(page, "Confirm your address · Berth"), action, "Confirm your address", text, "Confirm")
 }

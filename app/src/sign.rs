@@ -3,8 +3,8 @@
 use domain::Secret;
 use leptos::prelude::*;
 
-use crate::form::{Field, Typed, summary};
-use crate::frame::{Frame, Page};
+use crate::form::{Field, NewPassword, Typed, summary};
+use crate::frame::{Frame, Page, Site};
 
 /// Where somebody who signs in comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +20,9 @@ pub enum Welcome {
 /// `name` and `email` as typed, and what was wrong with the password.
 pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<String>, general: Option<String>) -> String {
     let password = Typed { value: String::new(), error: password };
-    let known = if page.site.sign_up { "" } else { "closed" };
-    let (confirmation, approval) = (page.site.confirmation, page.site.approval);
+    let Site { sign_up, confirmation, approval, .. } = *page.site;
     Frame::new(page, "Create an account · Berth").html(move || {
-        if known == "closed" {
+        if !sign_up {
             return view! {
                 <section class="sheet">
                     <h1>"Accounts are made by the operator"</h1>
@@ -47,15 +46,7 @@ pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<Strin
                     <form class="form" method="post" action="/signup" novalidate>
                         <Field id="name" label="Name" typed=name autocomplete="name" hint=|| "Shown beside what you push."/>
                         <Field id="email" label="E-mail" typed=email kind="email" autocomplete="email" hint=move || if confirmation { "You sign in with it. We send one mail to confirm it." } else { "You sign in with it." }/>
-                        <Field
-                            id="password"
-                            label="Password"
-                            typed=password
-                            kind="password"
-                            autocomplete="new-password"
-                            minlength="12"
-                            hint=|| "At least 12 characters. A few unrelated words are easy to remember and hard to guess."
-                        />
+                        <NewPassword label="Password" typed=password/>
                         <p>
                             <button type="submit" class="btn main big">
                                 "Create account"
@@ -168,14 +159,26 @@ pub fn sign_in(
 /// A link only shows this page: mail scanners open links, and must not use them up.
 pub fn link(page: Page<'_>, token: &Secret<String>) -> String {
     let action = format!("/signin/link/{}", token.expose());
-    Frame::new(page, "Sign in by link · Berth").html(move || {
+    let text = "It works once. Afterwards this browser is signed in.";
+    by_link(Frame::new(page, "Sign in by link · Berth"), action, "Sign in with this link", text, "Sign in")
+}
+
+/// What a link opens, when nothing has to be typed: one button.
+pub fn by_link(
+    frame: Frame<'_>,
+    action: String,
+    title: &'static str,
+    text: &'static str,
+    button: &'static str,
+) -> String {
+    frame.html(move || {
         view! {
             <section class="sheet">
-                <h1>"Sign in with this link"</h1>
-                <p>"It works once. Afterwards this browser is signed in."</p>
+                <h1>{title}</h1>
+                <p>{text}</p>
                 <form method="post" action=action>
                     <button type="submit" class="btn main big">
-                        "Sign in"
+                        {button}
                     </button>
                 </form>
             </section>

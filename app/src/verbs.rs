@@ -7,7 +7,7 @@ use domain::{AppState, Cause, ProcessName};
 use leptos::prelude::*;
 
 use crate::form::{Field, Typed, summary};
-use crate::frame::{Frame, Page, Place};
+use crate::frame::{Frame, Page, Place, crumbs_of};
 
 fn button(action: String, label: &'static str, of: String) -> AnyView {
     view! {
@@ -166,15 +166,10 @@ pub fn delete(page: Page<'_>, app: &str, typed: Typed) -> String {
     let app = app.to_owned();
     Frame::new(page, format!("Delete {app} · Berth")).place(Place::Apps).html(move || {
         let wrong = summary(None, &[("name", "the name", &typed)]);
-        let (href, action) = (format!("/apps/{app}"), format!("/apps/{app}/delete"));
-        let label = "Its name";
+        let action = format!("/apps/{app}/delete");
         view! {
             <header class="head">
-                <nav class="crumbs" aria-label="Breadcrumb">
-                    <a href="/apps">"Apps"</a>
-                    " / "
-                    <a href=href>{app.clone()}</a>
-                </nav>
+                {crumbs_of(&app)}
                 <div class="title">
                     <h1>"Delete " {app.clone()}</h1>
                 </div>
@@ -185,7 +180,7 @@ pub fn delete(page: Page<'_>, app: &str, typed: Typed) -> String {
                     "Its instances stop and its address is gone. This cannot be undone. Nobody but you gets the name for 90 days."
                 </p>
                 <form class="form" method="post" action=action novalidate>
-                    <Field id="name" label=label autocomplete="off" typed=typed hint=|| "Type it, so that nobody deletes by mistake."/>
+                    <Field id="name" label="Its name" autocomplete="off" typed=typed hint=|| "Type it, so that nobody deletes by mistake."/>
                     <p>
                         <button type="submit" class="btn bad">
                             "Delete it"

@@ -94,13 +94,13 @@ fn plural(kind: DiskKind) -> &'static str {
     }
 }
 
-/// "512 KiB", "12 MiB", "1.5 GiB"
+/// "512 KiB", "12 MiB", "1.5 GiB", "2 GiB"
 pub fn size(bytes: i64) -> String {
     let (kib, mib, gib) = (1 << 10, 1 << 20, 1 << 30);
     match bytes {
-        _ if bytes < mib => format!("{} KiB", (bytes + kib - 1) / kib),
+        1.. if bytes < mib => format!("{} KiB", (bytes + kib - 1) / kib),
         _ if bytes < gib => format!("{} MiB", bytes / mib),
-        _ => format!("{:.1} GiB", bytes as f64 / gib as f64),
+        _ => format!("{} GiB", format!("{:.1}", bytes as f64 / gib as f64).trim_end_matches(".0")),
     }
 }
 
@@ -166,5 +166,16 @@ impl Commands {
             Ok(Naming::new(store::disk::bundles(self.db.pool(), hashes).await?, truth))
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_the_unit_that_suits_them() {
+        let said: Vec<_> = [0, 1, 512 << 20, 1 << 30, (3 << 30) / 2, 5 << 30].map(size).into();
+        assert_eq!(said, ["0 MiB", "1 KiB", "512 MiB", "1 GiB", "1.5 GiB", "5 GiB"]);
     }
 }
