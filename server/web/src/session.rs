@@ -141,8 +141,9 @@ pub async fn begin(session: &Session, user: UserId) -> Result<(), Failed> {
     })
 }
 
-/// Who is signed in, if anybody; `Err` when that cannot be known just now.
-pub async fn user(state: &Shared, session: &Session) -> Result<Option<UserView>, Failed> {
+/// Who is signed in, if anybody; `Err` when that cannot be known just now. Should the request fail, its page is in
+/// their frame.
+async fn user(parts: &Parts, state: &Shared, session: &Session) -> Result<Option<UserView>, Failed> {
     let began: Option<Began> = match session.get(SIGNED_IN).await {
         Ok(began) => began,
         Err(cause) => {
@@ -151,11 +152,15 @@ pub async fn user(state: &Shared, session: &Session) -> Result<Option<UserView>,
         }
     };
     let Some(began) = began else { return Ok(None) };
-    match state.commands.user(began.user).await {
-        Ok(user) => Ok(Some(user).filter(|user| began.at >= user.sessions_since)),
-        Err(cause) if cause.kind() == Kind::NotFound => Ok(None),
-        Err(cause) => Err(cause.into()),
+    let user = match state.commands.user(began.user).await {
+        Ok(user) => Some(user).filter(|user| began.at >= user.sessions_since),
+        Err(cause) if cause.kind() == Kind::NotFound => None,
+        Err(cause) => return Err(cause.into()),
+    };
+    if let (Some(seen), Some(user)) = (parts.extensions.get::<Seen>(), &user) {
+        seen.set(user.clone());
     }
+    Ok(user)
 }
 
 /// Whether the session of an open stream still is one. Not knowing ends nothing.
@@ -184,15 +189,8 @@ impl FromRequestParts<Shared> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Response> {
         let session = session(parts).map_err(IntoResponse::into_response)?;
-        let origin = parts.extensions.get::<Visitor>().and_then(|visitor| visitor.address);
-        match user(state, &session).await.map_err(IntoResponse::into_response)? {
-            Some(user) => {
-                if let Some(seen) = parts.extensions.get::<Seen>() {
-                    seen.set(user.clone());
-                }
-                let actor = actor(&user, origin);
-                Ok(Self { user, actor, session })
-            }
+        match user(parts, state, &session).await.map_err(IntoResponse::into_response)? {
+            Some(user) => Ok(Self { actor: actor(&user, parts), user, session }),
             // An event stream cannot follow to a page.
             None if parts.uri.path().ends_with("/events") => Err(StatusCode::UNAUTHORIZED.into_response()),
             None if parts.method == http::Method::GET => {
@@ -215,20 +213,18 @@ impl FromRequestParts<Shared> for TheOperator {
     async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Response> {
         let nothing = || Failed::Page(Problem::not_found()).into_response();
         let session = session(parts).map_err(IntoResponse::into_response)?;
-        let user = user(state, &session).await.map_err(IntoResponse::into_response)?.ok_or_else(nothing)?;
-        if let Some(seen) = parts.extensions.get::<Seen>() {
-            seen.set(user.clone());
-        }
-        if !user.operator {
-            return Err(nothing());
-        }
-        let origin = parts.extensions.get::<Visitor>().and_then(|visitor| visitor.address);
-        Ok(Self { by: Operator::User(actor(&user, origin)), user })
+        let user = user(parts, state, &session).await.map_err(IntoResponse::into_response)?;
+        let user = user.filter(|user| user.operator).ok_or_else(nothing)?;
+        Ok(Self { by: Operator::User(actor(&user, parts)), user })
     }
 }
 
-fn actor(user: &UserView, origin: Option<IpAddr>) -> Actor {
-    Actor { user: user.id, customer: user.customer, door: Door::Page, origin }
+fn actor(user: &UserView, parts: &Parts) -> Actor {
+    Actor { user: user.id, customer: user.customer, door: Door::Page, origin: origin(parts) }
+}
+
+fn origin(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<Visitor>().and_then(|visitor| visitor.address)
 }
 
 /// A request of anybody. Whoever cannot be known just now is nobody.
@@ -243,12 +239,8 @@ impl FromRequestParts<Shared> for Anybody {
 
     async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Response> {
         let session = session(parts).map_err(IntoResponse::into_response)?;
-        let user = user(state, &session).await.unwrap_or_default();
-        if let (Some(seen), Some(user)) = (parts.extensions.get::<Seen>(), &user) {
-            seen.set(user.clone());
-        }
-        let address = parts.extensions.get::<Visitor>().and_then(|visitor| visitor.address);
-        Ok(Self { user, session, address })
+        let user = user(parts, state, &session).await.unwrap_or_default();
+        Ok(Self { user, session, address: origin(parts) })
     }
 }
 

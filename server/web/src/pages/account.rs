@@ -5,11 +5,10 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::Kind;
-use domain::{KeyId, Secret};
-use http::StatusCode;
+use domain::{AppName, KeyId, Secret};
 use serde::Deserialize;
 
-use super::{again, said, sign};
+use super::{again, later, said, sign, too_many};
 use crate::limits::Limit;
 use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
@@ -44,15 +43,21 @@ pub async fn activity(
     who: SignedIn,
     Query(Before { before }): Query<Before>,
 ) -> Result<Html<String>, Failed> {
-    let events = state.commands.events(&who.actor, None, before).await?;
-    let next = next(&events);
-    let shown = ActivityPage { app: None, events, older: before.is_some(), next };
-    Ok(Html(app::activity(state.page(Some(&who.user)), shown)))
+    activity_of(&state, &who, None, before).await
 }
 
-/// Where the next page begins, when this one is full.
-pub fn next(events: &[commands::EventView]) -> Option<i64> {
-    events.last().filter(|_| events.len() >= commands::EVENTS_A_PAGE).map(|event| event.id)
+/// Who changed what: of all that is theirs, or of one app.
+pub async fn activity_of(
+    state: &Shared,
+    who: &SignedIn,
+    app: Option<AppName>,
+    before: Option<i64>,
+) -> Result<Html<String>, Failed> {
+    let events = state.commands.events(&who.actor, app.as_ref(), before).await?;
+    // The next page begins where this one is full.
+    let next = events.last().filter(|_| events.len() >= commands::EVENTS_A_PAGE).map(|event| event.id);
+    let shown = ActivityPage { app: app.map(|app| app.to_string()), events, older: before.is_some(), next };
+    Ok(Html(app::activity(state.page(Some(&who.user)), shown)))
 }
 
 /// Sends the confirmation once more.
@@ -63,14 +68,10 @@ pub async fn confirm(State(state): State<Shared>, who: SignedIn) -> Result<Redir
 
 #[derive(Deserialize)]
 pub struct NewPassword {
-    #[serde(default = "none")]
+    #[serde(default = "super::none")]
     old: Secret<String>,
-    #[serde(default = "none")]
+    #[serde(default = "super::none")]
     password: Secret<String>,
-}
-
-fn none() -> Secret<String> {
-    Secret::new(String::new())
 }
 
 /// Every session ends by it; this browser signs in anew.
@@ -81,10 +82,9 @@ pub async fn password(
 ) -> Result<Response, Failed> {
     let name = who.user.email.to_string();
     if let Err(wait) = state.limits.take(Limit::TriesByUser, &name).await {
-        let form = PasswordForm { general: Some(sign::too_many(wait)), ..PasswordForm::default() };
+        let form = PasswordForm { general: Some(too_many(wait)), ..PasswordForm::default() };
         let shown = shown(&state, &who, KeyForm::default(), form).await?;
-        let html = Html(app::account(state.page(Some(&who.user)), shown));
-        return Ok((StatusCode::TOO_MANY_REQUESTS, sign::retry_after(wait), html).into_response());
+        return Ok(later(wait, app::account(state.page(Some(&who.user)), shown)));
     }
     let cause = match state.commands.password_change(&who.actor, &typed.old, &typed.password).await {
         Ok(()) => {

@@ -1,6 +1,6 @@
 //! Apps and their deploys.
 
-use app::{ActivityPage, AppPage, DeployPage, NewApp, Scaled, Typed};
+use app::{AppPage, DeployPage, NewApp, Scaled, Typed};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -10,8 +10,8 @@ use domain::wire::LogLine;
 use futures_util::TryStreamExt;
 use serde::Deserialize;
 
-use super::account::{Before, next};
-use super::{again, said};
+use super::account::{Before, activity_of};
+use super::{Name, again, said};
 use crate::events::{self, Cursor, Of};
 use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
@@ -35,17 +35,7 @@ pub async fn new(State(state): State<Shared>, who: SignedIn) -> Result<Html<Stri
     Ok(Html(app::new_app(state.page(Some(&who.user)), new)))
 }
 
-#[derive(Deserialize)]
-pub struct NewName {
-    #[serde(default)]
-    name: String,
-}
-
-pub async fn create(
-    State(state): State<Shared>,
-    who: SignedIn,
-    Form(typed): Form<NewName>,
-) -> Result<Response, Failed> {
+pub async fn create(State(state): State<Shared>, who: SignedIn, Form(typed): Form<Name>) -> Result<Response, Failed> {
     let cause = match state.commands.app_create(&who.actor, &typed.name).await {
         Ok(name) => return Ok(Redirect::to(&format!("/apps/{name}")).into_response()),
         Err(cause) => cause,
@@ -128,18 +118,13 @@ pub async fn deploy(
     Ok(Html(app::deploy(state.page(Some(&who.user)), shown)))
 }
 
-/// Who changed what of it.
 pub async fn activity(
     State(state): State<Shared>,
     who: SignedIn,
     Path(name): Path<String>,
     Query(Before { before }): Query<Before>,
 ) -> Result<Html<String>, Failed> {
-    let name = parse(&name)?;
-    let events = state.commands.events(&who.actor, Some(&name), before).await?;
-    let next = next(&events);
-    let shown = ActivityPage { app: Some(name.to_string()), events, older: before.is_some(), next };
-    Ok(Html(app::activity(state.page(Some(&who.user)), shown)))
+    activity_of(&state, &who, Some(parse(&name)?), before).await
 }
 
 #[derive(Deserialize)]

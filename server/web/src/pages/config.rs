@@ -9,7 +9,7 @@ use domain::{AppName, Secret};
 use serde::Deserialize;
 
 use super::apps::parse;
-use super::{again, said};
+use super::{Name, again, said};
 use crate::problem::Failed;
 use crate::session::SignedIn;
 use crate::state::Shared;
@@ -27,13 +27,9 @@ pub async fn config(
 pub struct One {
     #[serde(default)]
     name: String,
-    #[serde(default = "none")]
+    #[serde(default = "super::none")]
     value: Secret<String>,
     secret: Option<String>,
-}
-
-fn none() -> Secret<String> {
-    Secret::new(String::new())
 }
 
 pub async fn set(
@@ -63,7 +59,7 @@ pub async fn set(
 
 #[derive(Deserialize)]
 pub struct Many {
-    #[serde(default = "none")]
+    #[serde(default = "super::none")]
     text: Secret<String>,
 }
 
@@ -83,16 +79,10 @@ pub async fn many(
     match set.await {
         Ok(_) => Ok(page_of(&app)),
         Err(wrong) => {
-            let form = ConfigForm { text: Typed::wrong(String::new(), said(&wrong)), ..ConfigForm::default() };
+            let form = ConfigForm { text: Some(said(&wrong)), ..ConfigForm::default() };
             wrong_again(&state, &who, &app, wrong, form).await
         }
     }
-}
-
-#[derive(Deserialize)]
-pub struct Name {
-    #[serde(default)]
-    name: String,
 }
 
 pub async fn unset(

@@ -8,9 +8,13 @@ pub mod reset;
 pub mod sign;
 pub mod verbs;
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
-use http::StatusCode;
+use domain::Secret;
+use http::{StatusCode, header};
+use serde::Deserialize;
 
 use crate::session::Anybody;
 use crate::state::Shared;
@@ -19,9 +23,35 @@ pub async fn landing(State(state): State<Shared>, who: Anybody) -> Html<String> 
     Html(app::landing(state.page(who.user.as_ref())))
 }
 
+/// A form of one field.
+#[derive(Deserialize)]
+pub struct Name {
+    #[serde(default)]
+    name: String,
+}
+
+/// What was not typed.
+fn none() -> Secret<String> {
+    Secret::new(String::new())
+}
+
 /// The form again: what was typed is kept, what was wrong stands beside it.
 fn again(html: String) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Html(html)).into_response()
+}
+
+/// The form again, as [`too_many`] says.
+fn later(wait: Duration, html: String) -> Response {
+    let after = [(header::RETRY_AFTER, wait.as_secs().max(1).to_string())];
+    (StatusCode::TOO_MANY_REQUESTS, after, Html(html)).into_response()
+}
+
+fn too_many(wait: Duration) -> String {
+    let minutes = wait.as_secs().div_ceil(60);
+    match minutes {
+        0 | 1 => "Those were too many tries. Wait a minute, then try again.".to_owned(),
+        n => format!("Those were too many tries. Wait {n} minutes, then try again."),
+    }
 }
 
 /// What happened and what to do, for beside a field.

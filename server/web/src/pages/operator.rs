@@ -95,13 +95,7 @@ pub async fn limits(
 ) -> Result<Response, Failed> {
     let customer: CustomerId = parsed(&id)?;
     let LimitsTyped { apps, memory, builds, build_minutes, disk } = typed;
-    let new = NewLimits {
-        apps: apps.clone(),
-        memory_mib: memory.clone(),
-        builds: builds.clone(),
-        build_minutes: build_minutes.clone(),
-        disk_mib: disk.clone(),
-    };
+    let new = NewLimits { apps, memory_mib: memory, builds, build_minutes, disk_mib: disk };
     let cause = match state.commands.customer_limits(&who.by, customer, &new).await {
         Ok(()) => return Ok(Redirect::to(&format!("/operator/customers/{customer}")).into_response()),
         Err(cause) if cause.kind() == Kind::Invalid => cause,
@@ -112,11 +106,11 @@ pub async fn limits(
         false => Typed::new(value),
     };
     let form = CustomerForm {
-        apps: typed("apps", apps),
-        memory: typed("memory", memory),
-        builds: typed("builds", builds),
-        build_minutes: typed("build-minutes", build_minutes),
-        disk: typed("disk", disk),
+        apps: typed("apps", new.apps),
+        memory: typed("memory", new.memory_mib),
+        builds: typed("builds", new.builds),
+        build_minutes: typed("build-minutes", new.build_minutes),
+        disk: typed("disk", new.disk_mib),
     };
     let view = state.commands.customer(&who.by, customer).await?;
     Ok(again(app::customer(state.page(Some(&who.user)), view, form)))

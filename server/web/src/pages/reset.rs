@@ -6,10 +6,9 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{CommandError, Kind};
 use domain::Secret;
-use http::StatusCode;
 use serde::Deserialize;
 
-use super::{again, sign};
+use super::{again, later, sign, too_many};
 use crate::limits::{Limit, network};
 use crate::problem::Failed;
 use crate::session::Anybody;
@@ -34,8 +33,8 @@ pub async fn ask_post(
     let page = || state.page(who.user.as_ref());
     for (limit, name) in [(Limit::ResetsByAddress, &network(who.address)), (Limit::ResetsOfUser, &email)] {
         if let Err(wait) = state.limits.take(limit, name).await {
-            let html = app::reset_ask(page(), Typed::new(email.clone()), Some(sign::too_many(wait)), false);
-            return Ok((StatusCode::TOO_MANY_REQUESTS, sign::retry_after(wait), Html(html)).into_response());
+            let html = app::reset_ask(page(), Typed::new(email.clone()), Some(too_many(wait)), false);
+            return Ok(later(wait, html));
         }
     }
     match state.commands.reset_ask(&email, who.address).await {
@@ -68,8 +67,8 @@ pub async fn set_post(
     let token = Secret::new(token);
     let page = || state.page(who.user.as_ref());
     if let Err(wait) = state.limits.take(Limit::TriesByAddress, &network(who.address)).await {
-        let html = app::reset_set(page(), &token, None, Some(sign::too_many(wait)));
-        return Ok((StatusCode::TOO_MANY_REQUESTS, sign::retry_after(wait), Html(html)).into_response());
+        let html = app::reset_set(page(), &token, None, Some(too_many(wait)));
+        return Ok(later(wait, html));
     }
     match state.commands.reset(token.expose(), &typed.password, who.address).await {
         Ok(_) => {

@@ -1,18 +1,15 @@
 //! Signing up, in and out.
 
-use std::time::Duration;
-
 use app::{Typed, Welcome};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{Kind, SignUp};
 use domain::Secret;
-use http::{StatusCode, header};
 use serde::Deserialize;
 use tower_sessions::Session;
 
-use super::again;
+use super::{again, later, too_many};
 use crate::limits::{Limit, network};
 use crate::problem::{Failed, Problem};
 use crate::session::{self, Anybody};
@@ -48,7 +45,7 @@ pub async fn up_post(
     let address = network(who.address);
     if let Err(wait) = state.limits.take(Limit::AccountsByAddress, &address).await {
         let html = app::sign_up(state.page(None), name, email, None, Some(too_many(wait)));
-        return Ok((StatusCode::TOO_MANY_REQUESTS, retry_after(wait), Html(html)).into_response());
+        return Ok(later(wait, html));
     }
     let new = SignUp { name: typed.name, email: typed.email, password: typed.password };
     let Err(cause) = state.commands.sign_up(new, who.address).await else {
@@ -102,8 +99,7 @@ pub async fn in_post(State(state): State<Shared>, who: Anybody, Form(typed): For
     let address = network(who.address);
     for (limit, name) in [(Limit::TriesByAddress, &address), (Limit::TriesByUser, &typed.email)] {
         if let Err(wait) = state.limits.take(limit, name).await {
-            let page = Html(form(too_many(wait)));
-            return Ok((StatusCode::TOO_MANY_REQUESTS, retry_after(wait), page).into_response());
+            return Ok(later(wait, form(too_many(wait))));
         }
     }
     let user = match state.commands.sign_in(&typed.email, &typed.password).await {
@@ -129,7 +125,7 @@ pub async fn link_post(
     let address = network(who.address);
     if let Err(wait) = state.limits.take(Limit::TriesByAddress, &address).await {
         let html = app::sign_in(state.page(None), Typed::default(), Some(too_many(wait)), None, None);
-        return Ok((StatusCode::TOO_MANY_REQUESTS, retry_after(wait), Html(html)).into_response());
+        return Ok(later(wait, html));
     }
     let user = state.commands.redeem_link(&token).await?;
     session::begin(&who.session, user).await?;
@@ -157,18 +153,6 @@ fn ours(path: &str) -> bool {
         .iter()
         .any(|start| path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     begins && path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-')) && !path.contains("//")
-}
-
-pub fn too_many(wait: Duration) -> String {
-    let minutes = wait.as_secs().div_ceil(60);
-    match minutes {
-        0 | 1 => "Those were too many tries. Wait a minute, then try again.".to_owned(),
-        n => format!("Those were too many tries. Wait {n} minutes, then try again."),
-    }
-}
-
-pub fn retry_after(wait: Duration) -> [(header::HeaderName, String); 1] {
-    [(header::RETRY_AFTER, wait.as_secs().max(1).to_string())]
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{CommandError, Kind, Scale};
 use domain::{AppName, ProcessName};
-use http::StatusCode;
-use serde::Deserialize;
 
+use super::Name;
 use super::apps::{number, parse};
 use crate::problem::Failed;
 use crate::session::SignedIn;
@@ -111,12 +110,6 @@ pub async fn delete(
     Ok(Html(app::delete(state.page(Some(&who.user)), view.name.as_str(), Typed::default())))
 }
 
-#[derive(Deserialize)]
-pub struct Name {
-    #[serde(default)]
-    name: String,
-}
-
 pub async fn delete_post(
     State(state): State<Shared>,
     who: SignedIn,
@@ -128,8 +121,7 @@ pub async fn delete_post(
         Ok(()) => Ok(Redirect::to("/apps").into_response()),
         Err(cause) if cause.kind() == Kind::Invalid => {
             let typed = Typed::wrong(typed.name, cause.message());
-            let html = app::delete(state.page(Some(&who.user)), app.as_str(), typed);
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, Html(html)).into_response())
+            Ok(super::again(app::delete(state.page(Some(&who.user)), app.as_str(), typed)))
         }
         Err(cause) => Err(cause.into()),
     }
