@@ -133,10 +133,8 @@ impl Meters {
 
     fn open_one(dir: &Path, path: PathBuf) -> Result<Self, MeterError> {
         let failed = |cause| MeterError::File { path: path.clone(), cause };
-        if let Ok(file) = File::open(&path)
-            && Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
-        {
-            return Err(MeterError::InUse { path: path.clone() });
+        if is_in_use(&path) {
+            return Err(MeterError::InUse { path });
         }
         if let Err(why) = check(&path).map_err(failed)? {
             let aside = dir.join(format!("meters.{:016x}.bad", rand::random::<u64>()));
@@ -295,6 +293,11 @@ fn paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
     (0..FILES_MAX).map(move |n| if n == 0 { dir.join("meters") } else { dir.join(format!("meters.{n}")) })
 }
 
+/// Somebody counts there.
+fn is_in_use(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+}
+
 /// The counters of balancers that are no more: told on until all is committed.
 pub struct Formers {
     dir: PathBuf,
@@ -311,9 +314,11 @@ impl Formers {
     /// Takes over the counters in which nobody counts any more.
     pub fn look(&mut self, own: &Path) {
         for path in paths(&self.dir).filter(|path| path != own && path.exists()) {
-            if self.settled.contains(&path) || self.open.iter().any(|one| one.path == path) {
-                let file = if self.settled.contains(&path) { File::open(&path).ok() } else { None };
-                if file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err()) {
+            if self.open.iter().any(|one| one.path == path) {
+                continue;
+            }
+            if self.settled.contains(&path) {
+                if is_in_use(&path) {
                     self.settled.remove(&path);
                 }
                 continue;
@@ -332,6 +337,11 @@ impl Formers {
 
     pub fn readings(&mut self, now: Time, most: usize) -> Vec<Reading> {
         self.open.iter_mut().flat_map(|one| one.readings(now)).take(most).collect()
+    }
+
+    /// As [`Meters::file`]: nobody wrote out what was counted after their last report.
+    pub fn files(&self) -> impl Iterator<Item = io::Result<File>> {
+        self.open.iter().map(Meters::file)
     }
 
     pub fn owe(&self) -> bool {

@@ -84,19 +84,19 @@ async fn body(shared: &Shared, state: &State, meters: &Arc<Mutex<Meters>>, forme
     let seen = state.acknowledged();
     let open = state.leaving().iter().map(|i| OpenRequests { id: i.id, requests: i.open() }).collect();
     // After what is open: whatever has ended by then is counted.
-    let switches = shared.table.load().switches(lock(meters).life());
-    let (life, own) = {
-        let meters = lock(meters);
-        (meters.life().clone(), meters.path().to_owned())
-    };
-    formers.look(&own);
     let now = Time::from(SystemTime::now());
-    let mut readings = lock(meters).readings(now);
+    let (life, path, file, mut readings) = {
+        let mut meters = lock(meters);
+        (meters.life().clone(), meters.path().to_owned(), meters.file(), meters.readings(now))
+    };
+    let switches = shared.table.load().switches(&life);
+    formers.look(&path);
     readings.extend(formers.readings(now, READINGS_MAX.saturating_sub(readings.len())));
     if !readings.is_empty() {
         // On disk before it is told to anybody, or a power cut would make the count run back.
-        let file = lock(meters).file();
-        let written = tokio::task::spawn_blocking(move || file?.sync_data()).await;
+        let mut files: Vec<_> = std::iter::once(file).chain(formers.files()).collect();
+        let write = move || files.drain(..).try_for_each(|file| file?.sync_data());
+        let written = tokio::task::spawn_blocking(write).await;
         if let Ok(Err(cause)) = written {
             warn!(%cause, "the counters could not be written out");
         }

@@ -360,12 +360,13 @@ impl Table {
 
     /// What was counted for each deploy under way.
     pub fn switches(&self, life: &Life) -> Vec<SwitchCount> {
-        let of = |app: &Arc<App>| {
-            let (id, to, life) = (app.id, app.meter.counts(), life.clone());
-            let one = move |(deploy, from)| SwitchCount { deploy, app: id, life: life.clone(), from, to };
-            app.switches.clone().into_iter().map(one)
-        };
-        self.switching.iter().flat_map(of).collect()
+        let mut all = Vec::new();
+        for app in &self.switching {
+            let to = app.meter.counts();
+            let of = |&(deploy, from)| SwitchCount { deploy, app: app.id, life: life.clone(), from, to };
+            all.extend(app.switches.iter().map(of));
+        }
+        all
     }
 
     /// The instances that `next` no longer has.
