@@ -194,14 +194,9 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Serves on `listeners` until `stop`, then finishes what is open (`drain_ms`) and returns.
-pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), BalancerError> {
-    run_until(config, listeners, || {}, stop).await
-}
-
-/// The same; calls `ready` when it accepts with its routes loaded. Another balancer may accept from the
-/// same listeners meanwhile.
-pub async fn run_until(
+/// Serves on `listeners` until `stop`, then finishes what is open (`drain_ms`) and returns; calls `ready` when it
+/// accepts with its routes loaded. Another balancer may accept from the same listeners meanwhile.
+pub async fn run(
     config: Config,
     listeners: Vec<TcpListener>,
     ready: impl FnOnce(),

@@ -152,7 +152,7 @@ async fn run(role: &str, config: serde_json::Value, descriptors: Vec<OwnedFd>, l
             ready();
             logs::run(config, socket, ending).await?;
         }
-        "balancer" => balancer::run_until(read(config)?, vec![socket()?.into()], ready, ending).await?,
+        "balancer" => balancer::run(read(config)?, vec![socket()?.into()], ready, ending).await?,
         "control" => {
             let config: Control = read(config)?;
             let coordinator = coordinator::run(config.coordinator, socket()?.into(), ending.clone());
@@ -175,7 +175,7 @@ async fn run(role: &str, config: serde_json::Value, descriptors: Vec<OwnedFd>, l
             ready();
             let ends =
                 runner::Ends { leave: life.stop.clone(), finish: life.finish.clone(), apps: life.end_apps.clone() };
-            runner::run_until(config, socket, ends).await?;
+            runner::run(config, socket, ends).await?;
         }
         _ => return Err(format!("there is no role {role}").into()),
     }

@@ -127,7 +127,7 @@ pub enum RunnerError {
 const CONVERGING: &str = "converging";
 
 /// How a runner is told to end.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Ends {
     /// Now; instances go on without it.
     pub leave: CancellationToken,
@@ -137,19 +137,9 @@ pub struct Ends {
     pub apps: CancellationToken,
 }
 
-/// Runs until `stop`; instances go on without it.
+/// Runs until one of `ends`.
 /// `git` is the socket on which the server's own receiver asks for git sandboxes.
-pub async fn run(
-    config: Config,
-    git: std::os::unix::net::UnixListener,
-    stop: CancellationToken,
-) -> Result<(), RunnerError> {
-    let [finish, apps] = [(); 2].map(|()| CancellationToken::new());
-    run_until(config, git, Ends { leave: stop, finish, apps }).await
-}
-
-/// The same, with every way to end.
-pub async fn run_until(config: Config, git: std::os::unix::net::UnixListener, ends: Ends) -> Result<(), RunnerError> {
+pub async fn run(config: Config, git: std::os::unix::net::UnixListener, ends: Ends) -> Result<(), RunnerError> {
     let stop = ends.leave.clone();
     let data = |what| move |cause| RunnerError::Data { what, cause };
     sandbox::make_dir(&config.data_dir, 0o711).map_err(data("itself"))?;

@@ -164,7 +164,8 @@ impl World {
         let _ = std::fs::remove_file(&path);
         let git = UnixListener::bind(path).unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(runner::run(self.ground.config.clone(), git, stop.clone()));
+        let ends = runner::Ends { leave: stop.clone(), ..runner::Ends::default() };
+        let task = tokio::spawn(runner::run(self.ground.config.clone(), git, ends));
         self.runner = Some((stop, task));
     }
 

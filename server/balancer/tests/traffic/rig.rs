@@ -433,7 +433,7 @@ impl Rig {
         let (stop, config) = (CancellationToken::new(), self.config.clone());
         let until = stop.clone();
         let thread = std::thread::spawn(move || {
-            runtime().block_on(balancer::run(config, vec![listener], until)).unwrap();
+            runtime().block_on(balancer::run(config, vec![listener], || {}, until)).unwrap();
         });
         self.running = Running::Thread { stop, thread };
     }
@@ -621,18 +621,19 @@ impl Rig {
 
     /// The requests of `name` that the balancer answered itself since its app did not: from its file.
     pub fn failed(&self, name: &str) -> u64 {
-        let file = std::fs::read(Path::join(self.dir.path(), "meters")).unwrap();
-        let word = |cell: &[u8], n: usize| u64::from_le_bytes(cell[n * 8..n * 8 + 8].try_into().unwrap());
-        let id = self.id(name).0 as u64;
-        file[4096..].chunks(64).find(|cell| word(cell, 0) == id).map_or(0, |cell| word(cell, 2))
+        self.cell(name, 2)
     }
 
     /// Those that the app answered with 5xx, or broke off.
     pub fn errors(&self, name: &str) -> u64 {
+        self.cell(name, 5)
+    }
+
+    fn cell(&self, name: &str, word: usize) -> u64 {
         let file = std::fs::read(Path::join(self.dir.path(), "meters")).unwrap();
-        let word = |cell: &[u8], n: usize| u64::from_le_bytes(cell[n * 8..n * 8 + 8].try_into().unwrap());
+        let at = |cell: &[u8], n: usize| u64::from_le_bytes(cell[n * 8..n * 8 + 8].try_into().unwrap());
         let id = self.id(name).0 as u64;
-        file[4096..].chunks(64).find(|cell| word(cell, 0) == id).map_or(0, |cell| word(cell, 5))
+        file[4096..].chunks(64).find(|cell| at(cell, 0) == id).map_or(0, |cell| at(cell, word))
     }
 }
 
@@ -657,5 +658,5 @@ pub fn child() {
     let (said, new) = (config.dir.join("address"), config.dir.join("address.new"));
     std::fs::write(&new, listener.local_addr().unwrap().to_string()).unwrap();
     std::fs::rename(new, said).unwrap();
-    runtime().block_on(balancer::run(config, vec![listener], CancellationToken::new())).unwrap();
+    runtime().block_on(balancer::run(config, vec![listener], || {}, CancellationToken::new())).unwrap();
 }
