@@ -87,7 +87,7 @@ impl Keeper {
                     self.builder.disk_is_full(space.free_bytes < space.reserve_bytes / 2);
                     if now != room || due(measured, MEASURE_EVERY) {
                         measured = Some(Instant::now());
-                        let apps = self.measure().await;
+                        let apps = self.measure();
                         self.told.send_replace(DiskReport { space, apps });
                     }
                     if now != room {
@@ -111,7 +111,7 @@ impl Keeper {
         }
     }
 
-    async fn measure(&self) -> Vec<AppDisk> {
+    fn measure(&self) -> Vec<AppDisk> {
         let mut apps: BTreeMap<AppId, AppDisk> = BTreeMap::new();
         let entry = |app: AppId| AppDisk { app, cache_bytes: 0, has_repository: false };
         for (app, bytes) in self.builder.caches_of_apps() {

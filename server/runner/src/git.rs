@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -268,8 +269,7 @@ impl Git {
         };
         let used = self.used(ask.app).await;
         // Heard from here on.
-        let wanted = used.wanted.notified();
-        tokio::pin!(wanted);
+        let mut wanted = pin!(used.wanted.notified());
         wanted.as_mut().enable();
         let alone = matches!(ask.verb, GitVerb::Maintain { .. } | GitVerb::Bundle { .. });
         let (_alone, _in_use) = if alone {
@@ -278,22 +278,17 @@ impl Git {
         } else {
             (None, Some(used.read().await))
         };
-        let give_way = CancellationToken::new();
-        let stopped = async {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = &mut wanted, if alone => {}
-            }
-            give_way.cancel();
-            std::future::pending::<()>().await
-        };
+        let give_way = stop.child_token();
+        let mut run = pin!(self.run_in(ask, stdio, stream, &give_way));
         tokio::select! {
-            ended = self.run_alone_or_not(ask, stdio, stream, &give_way) => ended,
-            () = stopped => Err(GitError::Refused { why: "it was ended" }),
+            ended = &mut run => return ended,
+            () = wanted, if alone => give_way.cancel(),
         }
+        run.await
     }
 
-    async fn run_alone_or_not(
+    /// In the app's repository, which is made or restored where that is asked for.
+    async fn run_in(
         &self,
         ask: &GitAsk,
         stdio: [OwnedFd; 3],
