@@ -153,7 +153,7 @@ pub async fn run(
 ) -> Result<(), CoordinatorError> {
     let db = Db::open(&config.database_url, 8).map_err(|cause| CoordinatorError::Database { cause })?;
     let readings = Stream::open(&config.redis_url).map_err(|cause| CoordinatorError::Redis { cause })?;
-    let objects = Objects::open(&config.objects_dir).await.map_err(|cause| CoordinatorError::Objects { cause })?;
+    let objects = Objects::open(&config.objects_dir).map_err(|cause| CoordinatorError::Objects { cause })?;
     let objects = objects.leaves(config.disk_reserve_bytes.map_or(Reserve::Of(plan::reserve), Reserve::Bytes));
     let callers = config.callers.clone();
     let shared = Arc::new(Shared {

@@ -1,7 +1,7 @@
 //! The backend "a folder".
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use object_store::local::LocalFileSystem;
@@ -13,10 +13,9 @@ const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Writes are brought to the disk with their folder entries: an object that was acknowledged is
 /// there after a power cut.
-pub(crate) async fn open(dir: PathBuf) -> Result<LocalFileSystem, ObjectsError> {
-    let failed = |cause| ObjectsError::Open { dir: dir.clone(), cause };
-    let store = LocalFileSystem::new_with_prefix(&dir).map_err(|cause| failed(io::Error::other(cause)))?;
-    Ok(store.with_fsync(true))
+pub(crate) fn open(dir: &Path) -> Result<LocalFileSystem, ObjectsError> {
+    let failed = |cause| ObjectsError::Open { dir: dir.to_owned(), cause: io::Error::other(cause) };
+    Ok(LocalFileSystem::new_with_prefix(dir).map_err(failed)?.with_fsync(true))
 }
 
 pub(crate) async fn sweep(dir: &Path, kinds: &'static [&'static str]) {

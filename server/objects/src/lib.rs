@@ -13,7 +13,7 @@
 //!
 //! ```no_run
 //! # async fn example(tar: impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send) -> Result<(), objects::ObjectsError> {
-//! let objects = objects::Objects::open("/var/lib/berth/objects").await?;
+//! let objects = objects::Objects::open("/var/lib/berth/objects")?;
 //! let stored = objects.put::<domain::SourceHash, _>(tar, None, 512 << 20).await?;
 //! let object = objects.get(&stored.hash).await?;
 //! assert_eq!(object.bytes, stored.bytes);
@@ -127,14 +127,11 @@ pub enum Reserve {
 }
 
 impl Objects {
-    /// Opens the store in the folder `dir`, which must exist, and removes what was left of writes
-    /// that were cut off more than a day ago.
-    pub async fn open(dir: impl AsRef<Path>) -> Result<Self, ObjectsError> {
-        let store = folder::open(dir.as_ref().to_owned()).await?;
+    /// Opens the store in the folder `dir`, which must exist.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, ObjectsError> {
         let dir = dir.as_ref().to_owned();
-        let this = Self { store: Arc::new(store), dir, reserve_bytes: Reserve::Nothing, naming: Arc::default() };
-        this.sweep().await;
-        Ok(this)
+        let store = Arc::new(folder::open(&dir)?);
+        Ok(Self { store, dir, reserve_bytes: Reserve::Nothing, naming: Arc::default() })
     }
 
     /// Removes what was left of writes that were cut off more than a day ago. Best effort.
@@ -194,7 +191,7 @@ impl Objects {
         let stored = match self.fill::<H, E>(upload.as_mut(), bytes, expected, bytes_max).await {
             Ok(stored) => stored,
             Err(error) => {
-                // Also when this fails nothing is visible: the sweep at `open` removes the rest.
+                // Also when this fails nothing is visible: a sweep removes the rest.
                 if let Err(cause) = timeout(CALL_TIMEOUT, upload.abort()).await {
                     tracing::warn!(error = %cause, "a half-written object of {} is left until the next start", H::NAME);
                 }

@@ -46,7 +46,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 async fn opened() -> (tempfile::TempDir, Objects) {
     let dir = tempfile::tempdir().unwrap();
-    let objects = Objects::open(dir.path()).await.unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
     (dir, objects)
 }
 
@@ -156,14 +156,14 @@ async fn left_overs_of_yesterday_are_removed_and_those_of_now_are_not() {
         let file = std::fs::File::create(incoming.join(name)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(age_h * 3600)).unwrap();
     }
-    Objects::open(dir.path()).await.unwrap();
+    objects.sweep().await;
     assert_eq!(files(&incoming), [incoming.join("new#1")]);
     assert!(read(&objects, &hash_of(b"x")).await == b"x");
 }
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_named() {
-    let error = Objects::open("/nonexistent/objects").await.err().unwrap();
+    let error = Objects::open("/nonexistent/objects").err().unwrap();
     assert!(error.to_string().contains("/nonexistent/objects"));
 }
 
@@ -182,7 +182,7 @@ fn a_full_disk_is_told_as_such_and_leaves_nothing() {
         // Its blocking threads are made by this thread, so they see the same mounts.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let full = runtime.block_on(async {
-            let objects = Objects::open(&root).await.unwrap();
+            let objects = Objects::open(&root).unwrap();
             objects.put::<SourceHash, _>(chunks(&vec![1u8; 9_000_000]), None, BIG).await.unwrap_err()
         });
         drop(runtime);

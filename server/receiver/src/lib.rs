@@ -172,8 +172,7 @@ async fn run_with<D: Desk>(
 ) -> Result<(), ReceiverError> {
     let key = host_key::load_or_make(&config.dir).await?;
     hook::empty(&config.hooks_dir).map_err(|cause| ReceiverError::HooksDir { dir: config.hooks_dir.clone(), cause })?;
-    let objects =
-        objects::Objects::open(&config.objects_dir).await.map_err(|cause| ReceiverError::Objects { cause })?;
+    let objects = objects::Objects::open(&config.objects_dir).map_err(|cause| ReceiverError::Objects { cause })?;
     let objects = objects.leaves(config.disk_reserve_bytes.map_or(Reserve::Of(plan::reserve), Reserve::Bytes));
     let door = Arc::new(Door {
         runner: Runner::new(config.runner_socket.clone(), config.runner_token.clone()),
@@ -187,11 +186,12 @@ async fn run_with<D: Desk>(
         config,
     });
     ready();
+    let unasked = |what| if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what }) };
     let ended = tokio::select! {
         served = ssh::serve(&door, key, listeners) => served,
-        () = collect::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "collecting" }) },
-        () = tidy::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "tidying" }) },
-        () = branch::run(&door) => if stop.is_cancelled() { Ok(()) } else { Err(ReceiverError::Ended { what: "moving branches" }) },
+        () = collect::run(&door) => unasked("collecting"),
+        () = tidy::run(&door) => unasked("tidying"),
+        () = branch::run(&door) => unasked("moving branches"),
     };
     stop.cancel();
     door.pushes.close();

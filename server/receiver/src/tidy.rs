@@ -60,10 +60,8 @@ async fn tidy<D: Desk>(door: &Door<D>, one: &Untidy) -> Result<(), String> {
         Ok((mut run, Ends { stdin, stdout, stderr })) => {
             drop(stdin);
             let (code, size, said) = tokio::join!(run.exited(), beginning(stdout), beginning(stderr));
-            match code.map_err(|e| words(&e))? {
-                0 => size.trim().parse::<u64>().map_err(|_| format!("git said `{size}`"))?,
-                code => return Err(format!("git ended with {code}: {}", one_line(&said))),
-            }
+            well(code, &said)?;
+            size.trim().parse::<u64>().map_err(|_| format!("git said `{size}`"))?
         }
     };
     let row = &one.row;
@@ -94,10 +92,7 @@ async fn whole<D: Desk>(door: &Door<D>, one: &Untidy) -> Result<bool, String> {
     let store = door.objects.put::<BundleHash, _>(ReaderStream::new(stdout), None, u64::MAX);
     let (code, stored, said) = tokio::join!(run.exited(), store, beginning(stderr));
     // What git did not end well is nobody's object: nothing names it.
-    match code.map_err(|e| e.to_string())? {
-        0 => {}
-        code => return Err(format!("git ended with {code}: {}", one_line(&said))),
-    }
+    well(code, &said)?;
     let stored = stored.map_err(|e| e.to_string())?;
     door.desk.bundled(one, &stored.hash).await.map_err(|e| e.to_string())
 }
@@ -106,6 +101,13 @@ async fn start<D: Desk>(door: &Door<D>, app: AppId, verb: GitVerb) -> Result<(Gi
     let uids = Uids::of(door.config.apps_uid_base, app).ok_or(RunnerError::Missing)?;
     let time_ms = u64::try_from(TIDY_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
     door.runner.start(GitAsk { app, uids, verb, protocol: None, hook_socket: None, time_ms, make: false }).await
+}
+
+fn well(code: Result<i32, RunnerError>, said: &str) -> Result<(), String> {
+    match code.map_err(|e| e.to_string())? {
+        0 => Ok(()),
+        code => Err(format!("git ended with {code}: {}", one_line(said))),
+    }
 }
 
 /// Reads all, keeps the beginning.

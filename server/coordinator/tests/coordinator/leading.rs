@@ -147,7 +147,7 @@ async fn a_runner_stores_images_under_their_hash_and_reads_what_is_there() {
     let coordinator = lab.coordinator("s1");
     let runner = coordinator.client(Role::Runner);
     let image = Bytes::from(vec![7_u8; 3_000_000]);
-    let stored = objects::Objects::open(lab.dir.path().join("objects")).await.unwrap();
+    let stored = objects::Objects::open(lab.dir.path().join("objects")).unwrap();
     let source = stored.put::<domain::SourceHash, std::io::Error>(stream::iter([Ok(image.clone())]), None, 1 << 30);
     let hash = source.await.unwrap().hash;
 
