@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::command::read;
+use crate::command::{read, said};
 use crate::json::Json;
-use crate::left::groups;
-use crate::orphans::shim_pids;
+use crate::left::processes_of;
 use crate::stop::{asked_to_stop, end_with_this_thread, terminate, wait};
 use crate::visitor::Visitor;
 
@@ -47,22 +46,11 @@ pub struct Berth {
 impl Berth {
     /// Starts it on free ports; `name` tells its directory from others'.
     pub fn start(binary: &Path, uv: Option<&Path>, name: &str) -> Result<Self> {
-        Self::start_with(binary, uv, name, &[], None)
+        Self::start_with(binary, uv, name, &[], &[], None)
     }
 
-    /// With further flags, and its data below `disk`.
+    /// With further flags and variables in its environment, and its data below `disk`.
     pub fn start_with(
-        binary: &Path,
-        uv: Option<&Path>,
-        name: &str,
-        flags: &[&str],
-        disk: Option<&Path>,
-    ) -> Result<Self> {
-        Self::start_told(binary, uv, name, flags, &[], disk)
-    }
-
-    /// And with further variables in its environment.
-    pub fn start_told(
         binary: &Path,
         uv: Option<&Path>,
         name: &str,
@@ -174,16 +162,7 @@ impl Berth {
 
     /// What `berth WORDS` prints on this data, whether it went well or not.
     pub fn command(&self, words: &[&str]) -> Result<(bool, String)> {
-        let mut command = Command::new(&self.binary);
-        let output = command.args(words).arg("--data").arg(&self.data).stdin(Stdio::null()).output()?;
-        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        Ok((output.status.success(), said))
-    }
-
-    /// What `berth user` prints, asked as root on the server.
-    pub fn user(&self, words: &[&str]) -> Result<String> {
-        let mut command = Command::new(&self.binary);
-        Ok(read(command.arg("user").args(words).arg("--data").arg(&self.data))?.trim().to_owned())
+        said(Command::new(&self.binary).args(words).arg("--data").arg(&self.data))
     }
 
     /// Whoever types commands on its server.
@@ -218,8 +197,7 @@ impl Berth {
 
     /// The processes that hold sandboxes.
     pub fn shims(&self) -> Result<Vec<u32>> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        Ok(shim_pids(self.slice, &mounts).into_iter().collect())
+        Ok(processes_of(self.slice, "apps/shims")?.into_iter().collect())
     }
 
     /// All processes of an engine: `postgres` or `redis`.
@@ -239,15 +217,11 @@ impl Berth {
 
     /// The processes of the platform's control group, each with its command line.
     fn platform(&self) -> Result<BTreeMap<u32, String>> {
-        let mut all = BTreeMap::new();
-        for root in groups(&fs::read_to_string("/proc/self/mountinfo")?) {
-            let group = root.join(format!("berth-{}/platform/cgroup.procs", self.slice));
-            for pid in fs::read_to_string(group).unwrap_or_default().lines() {
-                let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                all.insert(pid.parse()?, words.replace('\0', " ").trim().to_owned());
-            }
-        }
-        Ok(all)
+        let words = |pid: u32| {
+            let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            (pid, words.replace('\0', " ").trim().to_owned())
+        };
+        Ok(processes_of(self.slice, "platform")?.into_iter().map(words).collect())
     }
 
     /// The pid of the only running instance's first process, as the database and the kernel know it: of the

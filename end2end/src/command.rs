@@ -26,6 +26,14 @@ pub fn read(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{named} printed what is not UTF-8"))
 }
 
+/// Whether it went well, and all that it printed.
+pub fn said(command: &mut Command) -> Result<(bool, String)> {
+    let named = named(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("could not start {named}"))?;
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Ok((output.status.success(), said))
+}
+
 fn named(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut words = vec![program.file_name().unwrap_or(program.as_os_str()).to_string_lossy()];

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::berth::Berth;
-use crate::left::groups;
+use crate::left::{groups, mounts, processes_of};
 
 /// The sum over all lives of the highest value of each.
 pub fn total(berth: &Berth, meter: &str, and: &str) -> Result<u64> {
@@ -47,7 +47,7 @@ pub fn answered(berth: &Berth, app: &str) -> Result<u64> {
 /// CPU time in ns of each instance's group.
 pub fn kernel_cpu(slice: u32) -> Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();
-    for root in groups(&fs::read_to_string("/proc/self/mountinfo")?) {
+    for root in groups(&mounts()?) {
         for entry in fs::read_dir(root.join(format!("berth-{slice}/apps"))).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             // `i17`; builds and git have groups of their own.
@@ -72,13 +72,7 @@ fn usage(group: &Path) -> Option<u64> {
 
 /// What the platform's processes hold, shared pages by their share.
 pub fn memory_of_platform(slice: u32) -> Result<u64> {
-    let mut pids = Vec::new();
-    for root in groups(&fs::read_to_string("/proc/self/mountinfo")?) {
-        let text = fs::read_to_string(root.join(format!("berth-{slice}/platform/cgroup.procs"))).unwrap_or_default();
-        pids.extend(text.lines().map(str::to_owned));
-    }
-    pids.sort();
-    pids.dedup();
+    let pids = processes_of(slice, "platform")?;
     ensure!(!pids.is_empty(), "the platform's control group is empty");
     let mut bytes = 0;
     for pid in pids {

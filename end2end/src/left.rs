@@ -1,16 +1,17 @@
 //! What a `berth up` that was stopped may not leave: a process, mount, loop device, cgroup, link, table, socket
 //! or file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 pub fn nothing_left(slice: u32, data: &Path) -> Result<()> {
     let mut left = Vec::new();
     let run = PathBuf::from(format!("/run/berth/{slice}.d"));
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = mounts()?;
     of_data(data, &mounts, &mut left);
     // A slice that is free is taken by the next that starts, maybe just now: then all of it is that one's.
     let owner = PathBuf::from(format!("/run/berth/{slice}"));
@@ -71,6 +72,17 @@ fn of_the_slice(slice: u32, mounts: &str, left: &mut Vec<String>) -> Result<()> 
         left.push(format!("the nftables {table}"));
     }
     Ok(())
+}
+
+/// The processes of a group of a slice, `platform` or below `apps`.
+pub fn processes_of(slice: u32, group: &str) -> Result<BTreeSet<u32>> {
+    let files = groups(&mounts()?).into_iter().map(|root| root.join(format!("berth-{slice}/{group}/cgroup.procs")));
+    let text: String = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
+    Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+pub fn mounts() -> Result<String> {
+    fs::read_to_string("/proc/self/mountinfo").context("the kernel does not say what is mounted")
 }
 
 /// The mount points of all control group hierarchies.

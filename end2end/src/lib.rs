@@ -33,7 +33,7 @@ mod stop;
 mod visitor;
 
 pub use self::berth::{Berth, Operator};
-pub use self::command::{read, run};
+pub use self::command::{read, run, said};
 pub use self::disk::SmallDisk;
 pub use self::json::Json;
 pub use self::left::nothing_left;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::berth::Berth;
-use crate::left::groups;
+use crate::left::{groups, mounts};
 
 /// A living instance, as PostgreSQL has it.
 struct Living {
@@ -28,7 +28,7 @@ pub fn no_orphans(berth: &Berth) -> Result<()> {
         wrong.extend(should.difference(&has).map(|one| format!("{what} {one} is missing")));
     };
     let run = PathBuf::from(format!("/run/berth/{}.d/runner", berth.slice));
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = mounts()?;
 
     for root in groups(&mounts) {
         let apps = root.join(format!("berth-{}/apps", berth.slice));
@@ -40,7 +40,7 @@ pub fn no_orphans(berth: &Berth) -> Result<()> {
         // The unified hierarchy of a server with v1 ones has them, too.
         same(&format!("the group {}", root.display()), has, &units);
     }
-    same("the shim of", shims(berth.slice, &mounts), &units);
+    same("the shim of", shims(berth)?, &units);
     same("the bundle", names(&run.join("units")), &units);
     let ids = units.iter().map(|unit| unit[1..].to_owned()).collect();
     same("what is kept of instance", names(&run.join("instances")), &ids);
@@ -125,20 +125,13 @@ fn loops(folder: &Path) -> BTreeSet<String> {
 }
 
 /// The units whose shims run.
-fn shims(slice: u32, mounts: &str) -> BTreeSet<String> {
+fn shims(berth: &Berth) -> Result<BTreeSet<String>> {
     let mut units = BTreeSet::new();
-    for pid in shim_pids(slice, mounts) {
+    for pid in berth.shims()? {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         units.extend(line.split('\0').find_map(|word| word.strip_prefix("id=")).map(str::to_owned));
     }
-    units
-}
-
-/// The processes that hold sandboxes.
-pub(crate) fn shim_pids(slice: u32, mounts: &str) -> BTreeSet<u32> {
-    let files = groups(mounts).into_iter().map(|root| root.join(format!("berth-{slice}/apps/shims/cgroup.procs")));
-    let text: String = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
-    text.lines().filter_map(|pid| pid.parse().ok()).collect()
+    Ok(units)
 }
 
 /// Links and the addresses that may be used on them, by nftables.

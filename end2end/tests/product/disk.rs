@@ -63,11 +63,11 @@ fn old_releases_go_those_kept_serve_again_and_a_deleted_app_leaves_nothing() {
         }
         let refused = g.site.post("/apps/tides/deploys/1/roll-back", &[])?;
         ensure!(refused.status != 303 && refused.body.contains("not kept"), "it was answered {}", refused.status);
-        ensure!(g.site.post("/apps/tides/deploys/4/roll-back", &[])?.status == 303, "it was not rolled back");
+        g.post("/apps/tides/deploys/4/roll-back", &[])?;
         g.answers("tides", "Tide table 4")?;
 
         let app = g.berth.sql("select id from app where name = 'tides'")?;
-        ensure!(g.site.post("/apps/tides/delete", &[("name", "tides")])?.status == 303, "it was not deleted");
+        g.post("/apps/tides/delete", &[("name", "tides")])?;
         for kind in ["images", "sources", "bundles"] {
             age(&objects.join(kind))?;
         }
@@ -114,7 +114,7 @@ fn a_full_disk_refuses_pushes_with_the_reason_and_nothing_is_lost() {
             g.answers("tides", "Tide table")?;
         }
         harness::kill_hard(g.berth.pid());
-        disk.free()?;
+        disk.free();
         g.berth.start_again()?;
         g.answers("tides", "Tide table")?;
         wait(DEPLOY, || g.push_well("tides").map(drop))?;
@@ -132,7 +132,7 @@ fn a_full_disk_refuses_pushes_with_the_reason_and_nothing_is_lost() {
             ensure!(disk.free_mib()? > 440, "what was cut off is still there: {} MiB are free", disk.free_mib()?);
             Ok(())
         })?;
-        disk.free()?;
+        disk.free();
         harness::read(g.person.git("tides").args(["reset", "-q", "--hard", "HEAD~1"]))?;
         g.change("tides", "index.html", "<h1>Tide table, third edition</h1>")?;
         wait(DEPLOY, || g.push_well("tides").map(drop))?;

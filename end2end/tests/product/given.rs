@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use harness::{Berth, Person, Visitor, nothing_left, wait};
+use anyhow::{Result, ensure};
+use harness::{Berth, Person, Visitor, nothing_left, said, wait};
 
 /// How long a deploy may take on a busy machine.
 pub const DEPLOY: Duration = Duration::from_secs(120);
@@ -44,16 +44,9 @@ pub fn given_with(name: &str, flags: &[&str], disk: Option<&Path>, test: impl Fn
     let run = || -> Result<()> {
         let uv = target().join("tools/uv");
         let uv = uv.is_file().then_some(uv.as_path());
-        let berth = Berth::start_with(&binary()?, uv, name, flags, disk)?;
-        let mut site = Visitor::new(&berth.site, berth.http);
-        let person = Person::new(&berth, "ada")?;
-        person.sign_in(&mut site)?;
-        person.add_key(&mut site)?;
-        let mut given = Given { berth, person, site };
+        let mut given = Given::on(Berth::start_with(&binary()?, uv, name, flags, &[], disk)?)?;
         test(&mut given)?;
-        let (slice, data) = (given.berth.slice, given.berth.data.clone());
-        given.berth.stop()?;
-        nothing_left(slice, &data)
+        given.end()
     };
     if let Err(cause) = run() {
         panic!("{cause:#}");
@@ -61,6 +54,28 @@ pub fn given_with(name: &str, flags: &[&str], disk: Option<&Path>, test: impl Fn
 }
 
 impl Given {
+    pub fn on(berth: Berth) -> Result<Self> {
+        let mut site = Visitor::new(&berth.site, berth.http);
+        let person = Person::new(&berth, "ada")?;
+        person.sign_in(&mut site)?;
+        person.add_key(&mut site)?;
+        Ok(Self { berth, person, site })
+    }
+
+    /// Stops it, and nothing of it may be left.
+    pub fn end(self) -> Result<()> {
+        let (slice, data) = (self.berth.slice, self.berth.data.clone());
+        self.berth.stop()?;
+        nothing_left(slice, &data)
+    }
+
+    /// Sends a form that must be taken.
+    pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Result<()> {
+        let answer = self.site.post(path, fields)?;
+        ensure!(answer.status == 303, "{path} answered {}: {}", answer.status, answer.body);
+        Ok(())
+    }
+
     /// An app with its repository, made from a sample and not pushed yet.
     pub fn app(&mut self, name: &str, sample: &str) -> Result<()> {
         self.person.create(&mut self.site, name)?;
@@ -84,10 +99,9 @@ impl Given {
 
     /// What git prints when `app` is pushed: all of it, and whether it was taken.
     pub fn push(&self, app: &str) -> Result<(bool, String)> {
-        let output = self.person.git(app).args(["push", "berth", "main"]).output().context("could not start git")?;
-        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        let (taken, said) = said(self.person.git(app).args(["push", "berth", "main"]))?;
         println!("{said}");
-        Ok((output.status.success(), said))
+        Ok((taken, said))
     }
 
     /// Pushes what must be taken.

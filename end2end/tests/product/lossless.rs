@@ -73,12 +73,6 @@ fn told(g: &Given, app: &str) -> Result<Vec<Told>> {
     rows.lines().map(row).collect::<Result<_>>().with_context(|| format!("{app}'s deploys did not count: {rows}"))
 }
 
-fn post(g: &mut Given, path: &str, fields: &[(&str, &str)]) -> Result<()> {
-    let answer = g.site.post(path, fields)?;
-    ensure!(answer.status == 303, "{path} answered {}: {}", answer.status, answer.body);
-    Ok(())
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Restart,
@@ -122,13 +116,13 @@ fn through(g: &mut Given, times: u32) -> Result<()> {
         let before: Vec<u64> = loads.iter().map(Load::answered).collect();
         for kind in KINDS {
             match step {
-                Step::Scale(count) => post(g, &format!("/apps/{kind}/scale"), &[("web", &count.to_string())])?,
-                Step::RollBack => post(g, &format!("/apps/{kind}/deploys/{}/roll-back", deploys - 1), &[])?,
+                Step::Scale(count) => g.post(&format!("/apps/{kind}/scale"), &[("web", &count.to_string())])?,
+                Step::RollBack => g.post(&format!("/apps/{kind}/deploys/{}/roll-back", deploys - 1), &[])?,
                 Step::Push if kind == KINDS[0] => {
                     g.change(kind, "note.txt", &deploys.to_string())?;
                     g.push_well(kind)?;
                 }
-                Step::Restart | Step::Push => post(g, &format!("/apps/{kind}/restart"), &[])?,
+                Step::Restart | Step::Push => g.post(&format!("/apps/{kind}/restart"), &[])?,
             }
         }
         match step {
@@ -194,12 +188,12 @@ fn deploys_scalings_restarts_and_a_crash_lose_no_request() {
         given_all_kinds(g)?;
         through(g, 1)?;
         let deploys = STEPS.len() as u32 - 1;
-        post(g, "/apps/keeps/scale", &[("web", "2")])?;
+        g.post("/apps/keeps/scale", &[("web", "2")])?;
         settled(g, "keeps", deploys, 2)?;
         ensure!(killed(g, 2, deploys, &[Ask::Get; 6])? == 0, "what may be asked twice was lost");
         // What it had read must not be sent again: one a visitor at most.
         ensure!(killed(g, 2, deploys, &[Ask::Post; 6])? <= 6, "more was lost than was under way");
-        post(g, "/apps/keeps/scale", &[("web", "1")])?;
+        g.post("/apps/keeps/scale", &[("web", "1")])?;
         settled(g, "keeps", deploys, 1)?;
         ensure!(killed(g, 1, deploys, &[Ask::Get; 6])? == 0, "what could wait for the restart was lost");
         Ok(())

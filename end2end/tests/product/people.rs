@@ -88,7 +88,7 @@ fn who_signs_up_by_approval_confirms_waits_and_then_pushes() {
         ensure!(letter(g, "password-changed")?.contains("bea@localhost"), "nobody is told of the new password");
 
         // As root on the server.
-        let refused = g.berth.user(&["refuse", "bea@localhost"])?;
+        let refused = g.berth.operator().says(&["user", "refuse", "bea@localhost"])?;
         ensure!(refused.contains("may not begin"), "{refused}");
         ensure!(site.post("/apps/new", &[("name", "ebb")])?.status == 403, "who was refused makes an app");
         Ok(())

@@ -1,7 +1,7 @@
 //! What an app runs besides its `web`, and how Berth knows that it is well.
 
 use anyhow::{Result, ensure};
-use harness::wait;
+use harness::{kill_hard, wait};
 
 use crate::given::{Given, SOON, given};
 
@@ -44,15 +44,14 @@ fn workers_run_and_are_scaled_and_sized_on_the_page() {
         let first = g.berth.app_processes("worker.py")?;
         ensure!(first.len() == 1, "one worker should run: {first:?}");
         // It restarts when it ends.
-        harness::read(std::process::Command::new("kill").args(["-9", &first[0].to_string()]))?;
+        kill_hard(first[0]);
         wait(SOON, || {
             let now = g.berth.app_processes("worker.py")?;
             ensure!(now.len() == 1 && now != first, "the worker was not started again: {now:?}");
             Ok(())
         })?;
         for (count, runs) in [("2", 2), ("0", 0), ("1", 1)] {
-            let answer = g.site.post("/apps/shop/scale", &[("web", "1"), ("worker", count)])?;
-            ensure!(answer.status == 303, "scaling answered {}: {}", answer.status, answer.body);
+            g.post("/apps/shop/scale", &[("web", "1"), ("worker", count)])?;
             wait(SOON, || {
                 let now = workers(g)?;
                 ensure!(now == runs, "{now} workers run, {runs} are wanted");
@@ -60,8 +59,7 @@ fn workers_run_and_are_scaled_and_sized_on_the_page() {
             })?;
         }
         // More memory is a deploy; more than the customer may use, or nonsense, is said beside the field.
-        let answer = g.site.post("/apps/shop/scale", &[("memory.worker", "512MiB")])?;
-        ensure!(answer.status == 303, "a size was answered {}: {}", answer.status, answer.body);
+        g.post("/apps/shop/scale", &[("memory.worker", "512MiB")])?;
         g.page_says("/apps/shop/deploys/2", "Other sizes for v1")?;
         g.page_says("/apps/shop/deploys/2", "Serving")?;
         for (field, value, says) in [
@@ -123,8 +121,7 @@ fn the_release_process_runs_before_the_switch_and_when_it_fails_nothing_is_switc
             g.answers("shop", "open for trade")?;
         }
         // A restart runs none: it would fail.
-        let answer = g.site.post("/apps/shop/restart", &[])?;
-        ensure!(answer.status == 303, "a restart answered {}", answer.status);
+        g.post("/apps/shop/restart", &[])?;
         g.page_says("/apps/shop/deploys/4", "Serving")
     });
 }

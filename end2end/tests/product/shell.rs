@@ -2,15 +2,10 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
+use harness::said;
 
 use crate::given::{binary, given};
-
-fn said(command: &mut Command) -> Result<(bool, String)> {
-    let output = command.output()?;
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    Ok((output.status.success(), said))
-}
 
 #[test]
 fn help_shows_every_setting_and_its_variable() {

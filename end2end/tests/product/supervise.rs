@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use harness::counters::{answered, kernel_cpu, total};
-use harness::{Berth, sql_of_stopped, terminate, wait};
+use harness::{Berth, said, sql_of_stopped, terminate, wait};
 
 use crate::given::{Given, SOON, given, given_with};
 
@@ -223,11 +223,6 @@ fn without_runtime(command: &mut Command) -> &mut Command {
 
 #[test]
 fn doctor_names_what_is_missing_and_up_says_the_same() {
-    let said = |command: &mut Command| -> Result<(bool, String)> {
-        let output = command.stdin(Stdio::null()).output()?;
-        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        Ok((output.status.success(), said))
-    };
     let run = || -> Result<()> {
         let data = std::env::temp_dir().join(format!("berth-doctor-{}", std::process::id()));
         let berth = || {
@@ -279,7 +274,7 @@ fn berth_uses_a_postgres_and_a_redis_that_it_is_given() {
         let (database, cache) = (postgres.given(), redis.url().to_owned());
         let given = [("DATABASE_URL", database.as_str()), ("REDIS_URL", cache.as_str())];
         let start = |name: &str| {
-            Berth::start_told(&crate::given::binary()?, None, name, &["--disk-reserve-mib", "256"], &given, None)
+            Berth::start_with(&crate::given::binary()?, None, name, &["--disk-reserve-mib", "256"], &given, None)
         };
 
         // Its user may not make roles: said with the way out.
@@ -288,12 +283,7 @@ fn berth_uses_a_postgres_and_a_redis_that_it_is_given() {
         ensure!(refused.contains("fail PostgreSQL") && refused.contains("alter role paas createrole;"), "{refused}");
         runtime.block_on(postgres.sql("alter role paas createrole"))?;
 
-        let berth = start("outside")?;
-        let mut site = harness::Visitor::new(&berth.site, berth.http);
-        let person = harness::Person::new(&berth, "ada")?;
-        person.sign_in(&mut site)?;
-        person.add_key(&mut site)?;
-        let mut g = Given { berth, person, site };
+        let mut g = Given::on(start("outside")?)?;
         pushed(&mut g)?;
         ensure!(g.berth.process("postgres").is_err() && g.berth.process("redis").is_err(), "it started its own");
         let counted = answered_by(&runtime, &postgres)?;
@@ -315,9 +305,7 @@ fn berth_uses_a_postgres_and_a_redis_that_it_is_given() {
         terminate(g.berth.pid());
         g.berth.start_again()?;
         g.answers("tides", "Tide table")?;
-        let (slice, data) = (g.berth.slice, g.berth.data.clone());
-        g.berth.stop()?;
-        harness::nothing_left(slice, &data)?;
+        g.end()?;
 
         // What would forget readings is refused.
         let mut evicts = Command::new("redis-cli");
