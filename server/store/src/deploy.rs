@@ -369,9 +369,9 @@ pub mod all {
             Open,
             "select id, app_id, number, cause, state, commit_id, branch, commit_before, source, image, state_since,
                     server_id, build_address
-             from deploy d
-             where state not in ('live', 'failed', 'canceled')
-                or id in (select deploy_id from deploy_step where ended is null)
+             from deploy
+             where id in (select id from deploy where state not in ('live', 'failed', 'canceled')
+                          union all select deploy_id from deploy_step where ended is null)
              order by id"
         )
         .fetch_all(&mut ***tx)
@@ -576,15 +576,22 @@ pub mod all {
     pub async fn releases(tx: &mut Tx) -> Result<Vec<Release>> {
         Ok(query_as!(
             Release,
-            r#"select r.app_id, r.number, r.image, r.formation as "formation: Json<Formation>",
-                      i.manifest as "manifest: Json<Manifest>", r.config_version
-               from release r join image i on i.hash = r.image join app a on a.id = r.app_id
-               where a.state <> 'deleted' and r.number >= coalesce(
-                         (select max(p.number) from release p where p.app_id = r.app_id and p.number < a.release_number),
-                         a.release_number, 0)
-                  or exists (select from instance n
-                             where n.app_id = r.app_id and n.release_number = r.number and n.ended is null)
-               order by r.app_id, r.number"#
+            r#"select kept.app_id as "app_id!: AppId", kept.number as "number!: ReleaseNumber", made.image,
+                      made.formation as "formation: Json<Formation>", made.manifest as "manifest: Json<Manifest>",
+                      made.config_version
+               from (select a.id, mine.number
+                     from app a cross join lateral (
+                         select number from release where app_id = a.id and number >= coalesce(
+                             (select max(number) from release where app_id = a.id and number < a.release_number),
+                             a.release_number, 0)) mine
+                     where a.state <> 'deleted'
+                     union select app_id, release_number from instance where ended is null) kept (app_id, number)
+               -- `offset 0`: each is looked up, however many there may seem to be.
+               cross join lateral (
+                   select r.image, r.formation, r.config_version, i.manifest
+                   from release r join image i on i.hash = r.image
+                   where r.app_id = kept.app_id and r.number = kept.number offset 0) made
+               order by kept.app_id, kept.number"#
         )
         .fetch_all(&mut ***tx)
         .await?)
