@@ -1,16 +1,16 @@
-//! Takes off disk what nobody can ask for any more: what of the past is kept, and the images of the rest.
-//! `plan::collect` decides; whoever leads does it.
+//! Takes off disk what nobody can ask for any more: what of the past is kept, the images of the rest, and the logs
+//! of deleted apps. `plan::collect` decides; whoever leads does it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::wire::LogSizes;
 use domain::{AppId, DiskKind, ImageHash};
-use link::Client;
+use link::{Client, LinkError};
 use objects::{Listed, ObjectsError};
 use plan::Room;
 use plan::collect::{self, GRACE, Gone, Named, Object, Past, UNNAMED_GRACE};
-use store::{StoreError, disk, leader};
+use store::{StoreError, app, disk, leader};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -34,6 +34,8 @@ enum CollectError {
     Late(#[from] tokio::time::error::Elapsed),
     #[error("the object store did not answer")]
     Objects(#[from] ObjectsError),
+    #[error("the logs of a deleted app could not be deleted")]
+    Logs(#[from] LinkError),
 }
 
 /// Until `stop`.
@@ -52,17 +54,17 @@ pub async fn run(shared: &Shared, stop: &CancellationToken) {
         if began.0 != epoch {
             began = (epoch, now);
         }
+        let mut done = Ok(());
         // What runs has the time to say that it is ahead of the database.
-        if now.saturating_sub(began.1) < SETTLE {
-            continue;
+        if now.saturating_sub(began.1) >= SETTLE {
+            done = look(shared, epoch, &mut epoch_checked, &mut list_at).await;
+            let now = clock::boottime();
+            if done.is_ok() && now >= measure_at {
+                done = measure(shared, &logs).await;
+                measure_at = now + MEASURE_EVERY.max((clock::boottime() - now) * 20);
+            }
         }
-        let mut done = look(shared, epoch, &mut epoch_checked, &mut list_at).await;
-        let now = clock::boottime();
-        if done.is_ok() && now >= measure_at {
-            done = measure(shared, &logs).await;
-            measure_at = now + MEASURE_EVERY.max((clock::boottime() - now) * 20);
-        }
-        match done {
+        match done.and(forget_logs(shared, &logs).await) {
             Ok(()) => failing = false,
             // The leader's loop says so.
             Err(
@@ -109,6 +111,17 @@ async fn look(
         images(shared, epoch, truth_age).await?;
         shared.objects.sweep().await;
         *list_at = now + if room == Room::Plenty { LIST_EVERY } else { LIST_EVERY_TIGHT };
+    }
+    Ok(())
+}
+
+/// Of deleted apps, when no instance of theirs can say more: deleted is deleted in every later truth.
+async fn forget_logs(shared: &Shared, logs: &Client) -> Result<(), CollectError> {
+    let db = shared.db.pool();
+    for app in timeout(CALL_TIMEOUT, app::all::with_logs_to_delete(db)).await?? {
+        logs.delete(&format!("/v1/app/{app}"), CALL_TIMEOUT).await?;
+        timeout(CALL_TIMEOUT, app::all::logs_deleted(db, app)).await??;
+        info!(app.id = app.0, "deleted the logs of a deleted app");
     }
     Ok(())
 }

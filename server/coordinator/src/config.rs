@@ -23,18 +23,25 @@ impl Configs {
         wanted: &HashMap<(AppId, i64), CustomerId>,
     ) -> Result<(), StoreError> {
         self.0.retain(|id, _| wanted.contains_key(id));
-        for (id, customer) in wanted {
-            if !self.0.contains_key(id) {
-                let vars = config::all::vars(db.pool(), id.0, id.1).await?;
-                self.0.insert(*id, open(key, *customer, id.0, vars));
-            }
+        let new: Vec<_> = wanted.keys().filter(|id| !self.0.contains_key(id)).copied().collect();
+        if new.is_empty() {
+            return Ok(());
         }
+        let mut vars: HashMap<_, Vec<_>> = HashMap::new();
+        for var in config::all::vars(db.pool(), &new).await? {
+            vars.entry((var.app_id, var.version)).or_default().push(var);
+        }
+        let opened = |id| (id, open(key, wanted[&id], id.0, vars.remove(&id).unwrap_or_default()));
+        self.0.extend(new.into_iter().map(opened));
         Ok(())
     }
 
-    /// Version 0 is empty.
+    /// Version 0 is empty; what was not asked for is shut.
     pub fn get(&self, app: AppId, version: i64) -> Opened {
-        self.0.get(&(app, version)).cloned().unwrap_or_else(|| Ok(Arc::default()))
+        match version {
+            0 => Ok(Arc::default()),
+            _ => self.0.get(&(app, version)).cloned().unwrap_or_else(|| Err(Reason::new("its config is not open"))),
+        }
     }
 }
 

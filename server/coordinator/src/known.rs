@@ -123,9 +123,9 @@ impl Known {
         };
         heard.instances = report.instances.iter().map(|i| (i.id, i.clone())).collect();
         let here: BTreeSet<InstanceId> = report.instances.iter().map(|i| i.id).collect();
-        let is_over = |id: &&InstanceId| !here.contains(id) && self.held(**id, now).forgotten;
-        let over: Vec<InstanceId> = self.addresses.keys().filter(is_over).copied().collect();
-        self.addresses.retain(|id, _| !over.contains(id));
+        let mut addresses = std::mem::take(&mut self.addresses);
+        addresses.retain(|id, _| here.contains(id) || !self.held(*id, now).forgotten);
+        self.addresses = addresses;
     }
 
     pub fn heard_addresses(&mut self, report: &RunnerReport) {

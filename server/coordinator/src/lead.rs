@@ -138,11 +138,13 @@ async fn look(
         Some(known) => known,
         None => *server.insert(store::server::named(shared.db.pool(), &config.server_name).await?),
     };
-    if !is_ours(shared, lease).await? {
+    let is_ahead = is_ahead(shared, lease).await?;
+    let rows = snapshot::read(&shared.db).await?;
+    // Until the operator has looked.
+    if is_ahead || rows.truth.is_older {
         publish(shared, Published::nothing_in(lease.epoch, server, lease.until));
         return Ok(0);
     }
-    let rows = snapshot::read(&shared.db).await?;
     configs.look(&shared.db, &config.seal_key, &rows.configs()).await?;
     let mut snapshot = {
         let known = shared.known();
@@ -170,21 +172,20 @@ async fn look(
     apply::apply(&shared.db, lease.epoch, fleet, &actions).await
 }
 
-/// False: PostgreSQL came back older than what runs, and the operator has not looked.
-async fn is_ours(shared: &Shared, lease: &Lease) -> Result<bool, StoreError> {
+/// Somebody holds what PostgreSQL does not know: it came back older. That is written down.
+async fn is_ahead(shared: &Shared, lease: &Lease) -> Result<bool, StoreError> {
     if !shared.truth().is_begun(lease.epoch) {
         let mut tx = shared.db.begin().await?;
-        let incarnation = leader::incarnation(&mut tx).await?;
+        let incarnation = truth::which(&mut **tx).await?.incarnation;
         let handed_out = truth::handed_out(&mut tx).await?;
         tx.commit().await?;
         *shared.truth() = Truth::new(incarnation, lease.epoch, handed_out);
     }
     let ahead = shared.truth().ahead().cloned();
-    if let Some(ahead) = ahead {
-        truth::note_older(shared.db.pool(), &ahead).await?;
-        return Ok(false);
+    if let Some(ahead) = &ahead {
+        truth::note_older(shared.db.pool(), ahead).await?;
     }
-    Ok(truth::older_since(shared.db.pool()).await?.is_none())
+    Ok(ahead.is_some())
 }
 
 /// Wakes those who wait only for what is new to them.

@@ -13,7 +13,6 @@ mod apply;
 mod clock;
 mod collect;
 mod config;
-mod forget;
 mod known;
 mod lead;
 mod publish;
@@ -195,13 +194,6 @@ pub async fn run(
         let (shared, ending) = (shared.clone(), ending.clone());
         async move {
             collect::run(&shared, &ending).await;
-            Ok(())
-        }
-    });
-    parts.spawn({
-        let (shared, ending) = (shared.clone(), ending.clone());
-        async move {
-            forget::run(&shared, &shared.config.logs, &ending).await;
             Ok(())
         }
     });

@@ -77,9 +77,7 @@ impl Publisher {
         Some((seen, instances))
     }
 
-    /// True if anything is new for a server.
-    pub fn assignments(&mut self, incarnation: i64, fleet: &Fleet) -> bool {
-        let mut news = false;
+    pub fn assignments(&mut self, incarnation: i64, fleet: &Fleet) {
         for server in &fleet.servers {
             let Assigned { instances, builds, images_kept, apps_gone } = plan::assign(fleet, server.id);
             let same = self.assignments.get(&server.id).is_some_and(|known| {
@@ -93,10 +91,8 @@ impl Publisher {
                 let seen = self.next(incarnation);
                 let whole = Assignments { server: server.id, seen, instances, builds, images_kept, apps_gone };
                 self.assignments.insert(server.id, Arc::new(whole));
-                news = true;
             }
         }
-        news
     }
 
     pub fn published(&self, server: ServerId, until: Duration) -> Published {

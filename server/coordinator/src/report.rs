@@ -63,9 +63,6 @@ pub async fn take(
 /// A build has ended: its deploy goes on, or fails. An older attempt, another server's, or one that is
 /// known already changes nothing.
 async fn ended(tx: &mut Tx, epoch: i64, server: ServerId, build: &BuildReport) -> Result<(), StoreError> {
-    if build.state == BuildState::Running {
-        return Ok(());
-    }
     store::config::all::hold(tx, build.deploy).await?;
     let Some(facts) = deploy::all::building(tx, build.deploy, server, build.attempt).await? else { return Ok(()) };
     let id = build.deploy;

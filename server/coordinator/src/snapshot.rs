@@ -1,12 +1,13 @@
 //! One moment of the truth, as `plan` wants it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use domain::{AppId, CustomerId, Reason, Time};
 use ipnet::Ipv4Net;
 use plan::{App, Deploy, Failure, Fleet, Instance, OpenStep, Release, Server, Slot, Subnet, Tip};
+use store::truth::{self, Which};
 use store::{Db, StoreError, deploy, instance};
 
 use crate::config::Configs;
@@ -21,7 +22,7 @@ pub struct Snapshot {
 
 /// The rows of one moment, before anything that was heard is added.
 pub struct Rows {
-    incarnation: i64,
+    pub truth: Which,
     now: Time,
     servers: Vec<store::server::Server>,
     apps: Vec<store::app::all::App>,
@@ -38,7 +39,7 @@ pub async fn read(db: &Db) -> Result<Rows, StoreError> {
     let mut whole = db.snapshot().await?;
     let tx = &mut whole;
     let rows = Rows {
-        incarnation: store::leader::incarnation(tx).await?,
+        truth: truth::which(&mut ***tx).await?,
         now: store::leader::now(tx).await?,
         servers: store::server::all(tx).await?,
         apps: store::app::all::apps(tx).await?,
@@ -55,11 +56,15 @@ pub async fn read(db: &Db) -> Result<Rows, StoreError> {
 }
 
 impl Rows {
-    /// The configs of the releases that may run, and whose they are.
+    /// The configs of the releases that run or are to, and whose they are; not of what was rolled back from.
     pub fn configs(&self) -> HashMap<(AppId, i64), CustomerId> {
-        let owners: HashMap<_, _> = self.apps.iter().map(|app| (app.id, app.customer_id)).collect();
+        let apps: HashMap<_, _> = self.apps.iter().map(|app| (app.id, app)).collect();
+        let running: HashSet<_> =
+            self.instances.iter().filter(|i| i.ended.is_none()).map(|i| (i.app_id, i.release_number)).collect();
         let of = |r: &deploy::all::Release| {
-            Some(((r.app_id, r.config_version), *owners.get(&r.app_id).filter(|_| r.config_version > 0)?))
+            let app = apps.get(&r.app_id).filter(|_| r.config_version > 0)?;
+            let runs = Some(r.number) >= app.release_number || running.contains(&(r.app_id, r.number));
+            runs.then_some(((r.app_id, r.config_version), app.customer_id))
         };
         self.releases.iter().filter_map(of).collect()
     }
@@ -93,7 +98,7 @@ pub fn fleet(
         subnet: Subnet { network: subnet.network(), prefix: subnet.prefix_len() },
         uids_base,
     };
-    Snapshot { incarnation: rows.incarnation, now: rows.now, fleet }
+    Snapshot { incarnation: rows.truth.incarnation, now: rows.now, fleet }
 }
 
 fn server(row: store::server::Server, known: &Known, clock: Duration) -> Server {

@@ -132,22 +132,34 @@ pub mod all {
 
     #[derive(Debug, Clone)]
     pub struct Var {
+        pub app_id: AppId,
+        pub version: i64,
         pub name: String,
         pub plain: Option<Secret<String>>,
         pub sealed: Option<Vec<u8>>,
     }
 
-    /// A version never changes.
-    pub async fn vars(db: impl PgExecutor<'_>, app: AppId, version: i64) -> Result<Vec<Var>> {
+    /// Those of these versions, which never change.
+    pub async fn vars(db: impl PgExecutor<'_>, of: &[(AppId, i64)]) -> Result<Vec<Var>> {
+        let (apps, versions): (Vec<i64>, Vec<i64>) = of.iter().map(|(app, version)| (app.0, *version)).unzip();
         let rows = query!(
-            "select name, plain, sealed from config_var where app_id = $1 and version = $2 order by name",
-            app.0,
-            version
+            r#"select v.app_id as "app_id: AppId", v.version, v.name, v.plain, v.sealed
+             from unnest($1::int8[], $2::int8[]) k (app_id, version)
+             join config_var v on v.app_id = k.app_id and v.version = k.version
+             order by v.app_id, v.version, v.name"#,
+            &apps,
+            &versions
         )
         .fetch_all(db)
         .await?;
-        let var = |name, plain: Option<String>, sealed| Var { name, plain: plain.map(Secret::new), sealed };
-        Ok(rows.into_iter().map(|row| var(row.name, row.plain, row.sealed)).collect())
+        let vars = rows.into_iter().map(|row| Var {
+            app_id: row.app_id,
+            version: row.version,
+            name: row.name,
+            plain: row.plain.map(Secret::new),
+            sealed: row.sealed,
+        });
+        Ok(vars.collect())
     }
 
     /// Whoever changes the config of this deploy's app waits until the transaction ends: a change is either in the

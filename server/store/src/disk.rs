@@ -19,7 +19,7 @@ pub struct Truth {
 pub async fn truth(db: impl PgExecutor<'_>) -> Result<Option<Truth>> {
     Ok(query_as!(
         Truth,
-        r#"select t.incarnation, case when i.older_since is null then t.since else now() end as "since!", now() as "now!"
+        r#"select t.incarnation, t.since, now() as "now!"
            from truth t join installation i on i.incarnation = t.incarnation
            where i.older_since is null and t.checked > now() - interval '60 s'"#
     )

@@ -52,11 +52,6 @@ pub async fn check(tx: &mut Tx, epoch: i64) -> Result<()> {
     }
 }
 
-/// Which truth this database is.
-pub async fn incarnation(tx: &mut Tx) -> Result<i64> {
-    Ok(query_scalar!("select incarnation from installation").fetch_one(&mut ***tx).await?)
-}
-
 /// `what` was done, and why, in plain words.
 pub async fn decided(tx: &mut Tx, epoch: i64, app: Option<AppId>, what: &str, reason: &str) -> Result<()> {
     query!(

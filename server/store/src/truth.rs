@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::Time;
 use domain::wire::Seen;
-use sqlx::{PgExecutor, query, query_scalar};
+use sqlx::{PgExecutor, query, query_as, query_scalar};
 
 use crate::{Result, StoreError, Tx};
 
@@ -35,14 +34,22 @@ pub async fn handed_out(tx: &mut Tx) -> Result<BTreeMap<i64, i64>> {
     Ok(rows.into_iter().map(|row| (row.epoch, row.counter)).collect())
 }
 
-/// Since when it is known that this truth is older than what runs.
-pub async fn older_since(db: impl PgExecutor<'_>) -> Result<Option<Time>> {
-    Ok(query_scalar!("select older_since from installation").fetch_one(db).await?)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Which {
+    pub incarnation: i64,
+    /// It is known that what runs is ahead of it.
+    pub is_older: bool,
 }
 
-/// What runs is ahead of this truth. True if that is news.
-pub async fn note_older(db: impl PgExecutor<'_>, ahead: &Seen) -> Result<bool> {
-    let done = query!(
+pub async fn which(db: impl PgExecutor<'_>) -> Result<Which> {
+    Ok(query_as!(Which, r#"select incarnation, older_since is not null as "is_older!" from installation"#)
+        .fetch_one(db)
+        .await?)
+}
+
+/// What runs is ahead of this truth.
+pub async fn note_older(db: impl PgExecutor<'_>, ahead: &Seen) -> Result<()> {
+    query!(
         "update installation set older_since = coalesce(older_since, now()),
                 older_incarnation = greatest(older_incarnation, $1), older_epoch = greatest(older_epoch, $2)
          where older_since is null or older_incarnation < $1 or older_epoch < $2",
@@ -51,7 +58,7 @@ pub async fn note_older(db: impl PgExecutor<'_>, ahead: &Seen) -> Result<bool> {
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(())
 }
 
 /// From now on this truth counts: a new incarnation, and every counter jumps over what may have been given
