@@ -7,7 +7,7 @@ use domain::wire::Manifest;
 use domain::{AppId, AppState, Cause, DeployState, InstanceState, ProcessName, Reason, ServerId, Step, Time};
 
 use crate::place::{free_memory, full, has_room, is_lost, takes_new};
-use crate::{Act, Action, DRAIN_MAX, Deploy, Fleet, Instance, Refused};
+use crate::{Act, Action, App, DRAIN_MAX, Deploy, Fleet, Instance, Refused};
 
 /// How long a build may take when its customer's limit says nothing else.
 pub const BUILD_TIME: Duration = Duration::from_secs(600);
@@ -61,7 +61,26 @@ pub(crate) struct Plan<'a> {
     actions: Vec<Action>,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// Its app; a deploy of a deleted one fails.
+    fn app(&mut self, deploy: &Deploy) -> Option<&'a App> {
+        let app = self.fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted);
+        if app.is_none() {
+            self.fail(deploy, Reason::new("the app was deleted"));
+        }
+        app
+    }
+
+    /// Its app, which runs; else it fails.
+    pub(crate) fn running(&mut self, deploy: &Deploy) -> Option<&'a App> {
+        let app = self.app(deploy)?;
+        if app.state != AppState::Running {
+            self.fail(deploy, Reason::new("the app was stopped meanwhile"));
+            return None;
+        }
+        Some(app)
+    }
+
     pub(crate) fn act(&mut self, act: Act, deploy: &Deploy, verb: &str, reason: impl Into<String>) {
         let what = match self.fleet.app(deploy.app) {
             Some(app) => format!("{verb} deploy {} of {}", deploy.number, app.name),
@@ -81,9 +100,7 @@ impl Plan<'_> {
 
     fn queued(&mut self, deploy: &Deploy) {
         let fleet = self.fleet;
-        let Some(app) = fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted) else {
-            return self.fail(deploy, Reason::new("the app was deleted"));
-        };
+        let Some(app) = self.app(deploy) else { return };
         let before = |d: &&Deploy| d.app == app.id && d.number < deploy.number;
         if fleet.under_way(app.id).is_some()
             || fleet.deploys.iter().filter(before).any(|d| d.state == DeployState::Queued || self.moves_branch(d))
@@ -168,10 +185,7 @@ impl Plan<'_> {
 
     fn building(&mut self, deploy: &Deploy) {
         let Some(step) = deploy.open_step(Step::Build).copied() else { return };
-        let fleet = self.fleet;
-        let Some(app) = fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted) else {
-            return self.fail(deploy, Reason::new("the app was deleted"));
-        };
+        let Some(app) = self.app(deploy) else { return };
         let lost = deploy.builder.is_none_or(|(server, _)| is_lost(self.fleet, server));
         let late = self.now.since(step.started) >= app.build_time + BUILD_GRACE;
         if !lost && !late {
@@ -194,12 +208,7 @@ impl Plan<'_> {
 
     fn starting(&mut self, deploy: &Deploy) {
         let fleet = self.fleet;
-        let Some(app) = fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted) else {
-            return self.fail(deploy, Reason::new("the app was deleted"));
-        };
-        if app.state != AppState::Running {
-            return self.fail(deploy, Reason::new("the app was stopped meanwhile"));
-        }
+        let Some(app) = self.running(deploy) else { return };
         let release = deploy.release();
         let made = fleet.releases.get(&(app.id, release));
         if let Some(reason) = made.and_then(|made| made.config.as_ref().err()) {

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use domain::wire::Manifest;
-use domain::{AppState, Cause, ProcessName, Reason, Step};
+use domain::{Cause, ProcessName, Reason, Step};
 
 use crate::deploy::Plan;
 use crate::place::{full, has_room, is_lost, takes_new};
@@ -41,12 +41,7 @@ impl Plan<'_> {
     /// How its process ends is reported, and taken in with that report.
     pub(crate) fn releasing(&mut self, deploy: &Deploy) {
         let fleet = self.fleet;
-        let Some(app) = fleet.app(deploy.app).filter(|a| a.state != AppState::Deleted) else {
-            return self.fail(deploy, Reason::new("the app was deleted"));
-        };
-        if app.state != AppState::Running {
-            return self.fail(deploy, Reason::new("the app was stopped meanwhile"));
-        }
+        let Some(app) = self.running(deploy) else { return };
         let Some(step) = deploy.open_step(Step::Release).copied() else { return };
         let Some(made) = fleet.releases.get(&(app.id, deploy.release())) else { return };
         let limit = release_timeout(&made.manifest);
