@@ -26,7 +26,6 @@ pub mod leader;
 pub mod mail;
 pub mod reading;
 pub mod server;
-mod traffic;
 pub mod truth;
 pub mod user;
 

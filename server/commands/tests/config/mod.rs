@@ -35,7 +35,10 @@ async fn a_secret_is_kept_sealed_and_shown_to_nobody() {
     // Under the site's own role the box itself cannot be read; control's opens it, for this app and name only.
     let id = domain::AppId(1);
     let as_role = |role: &str| store::Db::open(&Secret::new(doors._postgres.url_as(role)), 1).unwrap();
-    assert!(store::config::all::vars(as_role("berth_web").pool(), &[(id, 2)]).await.is_err(), "web reads a sealed value");
+    assert!(
+        store::config::all::vars(as_role("berth_web").pool(), &[(id, 2)]).await.is_err(),
+        "web reads a sealed value"
+    );
     assert!(store::config::all::vars(as_role("berth_receiver").pool(), &[(id, 2)]).await.is_err());
     let vars = store::config::all::vars(as_role("berth_control").pool(), &[(id, 2)]).await.unwrap();
     let sealed = vars[0].sealed.clone().unwrap();
