@@ -424,7 +424,7 @@ mod tests {
             hour: r.hour,
             value: r.value,
         };
-        meters.committed(&Committed { readings: readings.iter().map(held).collect() });
+        meters.committed(&Committed { readings: readings.iter().map(held).collect(), ..Committed::default() });
     }
 
     #[test]
@@ -474,7 +474,7 @@ mod tests {
             hour: r.hour,
             value: r.value,
         });
-        formers.committed(&Committed { readings: held.collect() });
+        formers.committed(&Committed { readings: held.collect(), ..Committed::default() });
         assert!(formers.lives().is_empty());
         // The next one counts on there.
         let third = Meters::open(dir.path()).unwrap();

@@ -101,5 +101,5 @@ async fn body(shared: &Shared, state: &State, meters: &Arc<Mutex<Meters>>, forme
             warn!(%cause, "the counters could not be written out");
         }
     }
-    BalancerReport { seen, open, readings, switches, life: Some(life), gone: formers.lives() }
+    BalancerReport { seen, open, readings, samples: vec![], switches, life: Some(life), gone: formers.lives() }
 }

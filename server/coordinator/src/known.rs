@@ -267,6 +267,7 @@ mod tests {
             seen: Some(seen(counter)),
             open: open.collect(),
             readings: vec![],
+            samples: vec![],
             switches: vec![],
             life: None,
             gone: vec![],

@@ -143,7 +143,7 @@ pub async fn take(shared: &Shared, source: Source, readings: &[Reading], now: Ti
         hour: h.hour,
         value: u64::try_from(h.value).unwrap_or(0),
     });
-    Ok(Committed { readings: held.collect() })
+    Ok(Committed { readings: held.collect(), ..Committed::default() })
 }
 
 /// A taken-over runner or balancer can lie within the possible only.

@@ -8,7 +8,10 @@
 mod hash;
 mod id;
 mod meter;
+mod money;
 mod name;
+mod price;
+mod sample;
 mod secret;
 mod state;
 mod text;
@@ -18,7 +21,10 @@ pub mod wire;
 pub use self::hash::{BundleHash, CommitId, HashError, ImageHash, SourceHash};
 pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, MailId, ServerId, UserId};
 pub use self::meter::{Life, Meter, Reading};
+pub use self::money::{Currency, Money};
 pub use self::name::{APPS_RESERVED, AppName, Email, Hostname, NameError, ProcessName, StackName};
+pub use self::price::{MeterPrice, PriceError, Prices, Tier};
+pub use self::sample::{Answers, Latency, SAMPLE_EVERY, Sample, Traffic, Work};
 pub use self::secret::Secret;
 pub use self::state::{
     AppState, Approval, Cause, DeployState, DiskKind, InstanceState, LinkKind, MailState, Outcome, Reason,

@@ -14,13 +14,39 @@ words! {
     pub enum Meter {
         /// CPU time in microseconds, from the kernel's counter.
         Cpu => "cpu",
+        /// Reserved memory × time awake, in KiB-seconds: derived from the instances' rows.
+        Memory => "memory",
         /// Requests answered, from the balancer's.
         Requests => "requests",
+        /// Bytes that left for the internet: by an instance's own connections, and in the balancer's answers.
+        BytesOut => "bytes_out",
+        /// What lies on disk for the app × time, in KiB-seconds: derived from the sizes that were measured.
+        Storage => "storage",
+        /// Time that builds took, in microseconds: derived from the deploys' steps.
+        Builds => "builds",
+    }
+}
+
+impl Meter {
+    /// How many of what it counts a price is for: a CPU-hour, a GiB-hour, a million, a GiB, a minute.
+    pub const fn unit(self) -> u64 {
+        match self {
+            Self::Cpu => 3_600_000_000,
+            Self::Memory | Self::Storage => (1 << 20) * 3_600,
+            Self::Requests => 1_000_000,
+            Self::BytesOut => 1 << 30,
+            Self::Builds => 60_000_000,
+        }
+    }
+
+    /// A counter that a runner or a balancer reads; the others are derived from rows, and nobody else may tell them.
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Cpu | Self::Requests | Self::BytesOut)
     }
 }
 
 /// One run of what a meter counts: `<boot id>/<instance>` on a runner, the random id of the
-/// counters' file on a balancer. At most 80 characters of letters, digits, `-` and `/`.
+/// counters' file on a balancer; of what is derived, `instance/7`, `build/9` or `storage/3` (an app's). At most 80 characters of letters, digits, `-` and `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(try_from = "String", into = "String")]

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppId, AppName, CommitId, DeployId, Hostname, ImageHash, InstanceId, InstanceState, Life, Meter, ProcessName,
-    Reading, Reason, ReleaseNumber, Secret, ServerId, SourceHash, Time, Wanted,
+    Reading, Reason, ReleaseNumber, Sample, Secret, ServerId, SourceHash, Time, Wanted,
 };
 
 /// Given by the leader, never by a database sequence; compared as (epoch, counter).
@@ -242,6 +242,15 @@ pub struct InstanceReport {
     /// Crashed: how long its runner waits, from then on, before it starts it again.
     #[serde(default)]
     pub again_ms: u64,
+    /// What its counters said when its last process was gone: what `berth ledger verify` holds against the readings.
+    #[serde(default)]
+    pub last: Option<LastRead>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRead {
+    pub cpu_micros: u64,
+    pub bytes_out: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -261,6 +270,9 @@ pub struct RunnerReport {
     pub builds: Vec<BuildReport>,
     /// All that is spooled and not acknowledged, at most 5,000 at a time.
     pub readings: Vec<Reading>,
+    /// For graphs; sent again until an answer says that they were taken.
+    #[serde(default)]
+    pub samples: Vec<Sample>,
     #[serde(default)]
     pub disk: Option<DiskReport>,
     /// Of those that exist here: whoever does not know one must not give its address away.
@@ -298,6 +310,9 @@ pub struct Space {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Committed {
     pub readings: Vec<CommittedReading>,
+    /// The samples of this report are on their way: its source may forget them.
+    #[serde(default)]
+    pub samples_taken: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -309,10 +324,11 @@ pub struct CommittedReading {
     pub value: u64,
 }
 
-/// The Redis stream of readings on their way to PostgreSQL; an entry has one field,
-/// [`READING_FIELD`], a [`Reading`] as JSON.
+/// The Redis stream of readings and samples on their way to PostgreSQL; an entry has one field: [`READING_FIELD`], a
+/// [`Reading`] as JSON, or [`SAMPLE_FIELD`], a [`Sample`].
 pub const READINGS_STREAM: &str = "readings:incoming";
 pub const READING_FIELD: &str = "reading";
+pub const SAMPLE_FIELD: &str = "sample";
 
 // ---- balancer -------------------------------------------------------------------------------
 
@@ -368,6 +384,9 @@ pub struct BalancerReport {
     /// Instances that left the table and still have requests open.
     pub open: Vec<OpenRequests>,
     pub readings: Vec<Reading>,
+    /// For graphs; sent again until an answer says that they were taken.
+    #[serde(default)]
+    pub samples: Vec<Sample>,
     /// Of all `deploys` in the table.
     #[serde(default)]
     pub switches: Vec<SwitchCount>,

@@ -15,6 +15,7 @@ pub mod collect;
 mod deploy;
 mod fleet;
 mod place;
+mod rate;
 mod release;
 mod route;
 mod size;
@@ -31,6 +32,7 @@ pub use self::fleet::{
     App, Deploy, Failure, Fleet, Held, Instance, OpenStep, Presence, Release, Server, Size, Slot, Tip,
 };
 pub use self::place::{DRAIN_MAX, Refused, SERVER_LEASE, place};
+pub use self::rate::{Share, rate, share_out};
 pub use self::release::runs_release;
 pub use self::route::{WEB_PORT, route};
 pub use self::size::{COUNT_MAX, MEMORY_SIZES, formation, memory, memory_words, over_memory, scaled};

@@ -347,6 +347,7 @@ impl Converge {
             instances: self.seats.values().map(|s| s.report()).collect(),
             builds: self.builds.reports.borrow().clone(),
             readings: self.server.meters.pending(),
+            samples: vec![],
             addresses: self.seats.values().map(|s| (s.spec.id, s.spec.address)).collect(),
             disk: Some(self.stores.reports.borrow().clone()).filter(|disk| disk.space.bytes > 0),
         }

@@ -153,6 +153,7 @@ impl Seat {
             reason: None,
             restarts: kept.map_or(0, |k| k.restarts),
             again_ms: 0,
+            last: None,
         };
         let wanted = watch::Sender::new(spec.wanted);
         Self { spec, life, wanted, report: Mutex::new(report) }
@@ -206,7 +207,8 @@ impl Instance {
         let mut report = self.seat.report.lock().unwrap_or_else(PoisonError::into_inner);
         let again = if state == InstanceState::Crashed { self.back_off } else { Duration::ZERO };
         let again_ms = u64::try_from(again.as_millis()).unwrap_or(u64::MAX);
-        let new = InstanceReport { id: self.kept.spec.id, state, reason, restarts: self.kept.restarts, again_ms };
+        let (id, restarts) = (self.kept.spec.id, self.kept.restarts);
+        let new = InstanceReport { id, state, reason, restarts, again_ms, last: report.last };
         if *report != new {
             *report = new;
             drop(report);

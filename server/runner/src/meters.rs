@@ -234,6 +234,7 @@ mod tests {
                 hour: reading.hour,
                 value,
             }],
+            ..Committed::default()
         }
     }
 

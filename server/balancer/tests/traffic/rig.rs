@@ -331,7 +331,7 @@ async fn counts(State(coordinator): State<Arc<Coordinator>>, Json(report): Json<
     };
     let readings = if heard.commit { report.readings.iter().map(held).collect() } else { Vec::new() };
     heard.report = Some(report);
-    Json(Committed { readings })
+    Json(Committed { readings, ..Committed::default() })
 }
 
 // ---- all of it ------------------------------------------------------------------------------

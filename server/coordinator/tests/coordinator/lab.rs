@@ -277,6 +277,7 @@ impl Orders {
                 reason: None,
                 restarts: 0,
                 again_ms: 0,
+                last: None,
             });
             known.state = match (spec.wanted, known.state) {
                 (Wanted::Stop, _) => InstanceState::Stopped,
@@ -314,6 +315,7 @@ impl Orders {
             instances: self.states.values().cloned().collect(),
             builds: builds.iter().map(build).collect(),
             readings: self.readings.clone(),
+            samples: vec![],
             disk: None,
             addresses: BTreeMap::new(),
         })
@@ -380,6 +382,7 @@ impl Balancer {
                             seen: table.routes.as_ref().map(|r| r.seen.clone()),
                             open: table.open.clone(),
                             readings: table.readings.clone(),
+                            samples: vec![],
                             switches: table.switches.clone(),
                             life: None,
                             gone: vec![],

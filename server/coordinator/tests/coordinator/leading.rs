@@ -22,6 +22,7 @@ fn report(builds: Vec<BuildReport>) -> RunnerReport {
         instances: vec![],
         builds,
         readings: vec![],
+        samples: vec![],
         disk: None,
         addresses: BTreeMap::new(),
     }
@@ -128,8 +129,15 @@ async fn each_role_may_call_what_is_its_own_and_strangers_nothing() {
     let coordinator = lab.coordinator("s1");
     let (runner, balancer) = (coordinator.client(Role::Runner), coordinator.client(Role::Balancer));
     let ask = Ask { seen: None, wait_ms: 0, ..Ask::default() };
-    let counts =
-        BalancerReport { seen: None, open: vec![], readings: vec![], switches: vec![], life: None, gone: vec![] };
+    let counts = BalancerReport {
+        seen: None,
+        open: vec![],
+        readings: vec![],
+        samples: vec![],
+        switches: vec![],
+        life: None,
+        gone: vec![],
+    };
     assert_eq!(status(balancer.post::<Assignments>("/v1/assignments", &ask, CALL).await), 403);
     assert_eq!(status(balancer.post::<Committed>("/v1/report", &report(vec![]), CALL).await), 403);
     assert_eq!(status(runner.post::<Routes>("/v1/routes", &ask, CALL).await), 403);
