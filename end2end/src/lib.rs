@@ -17,6 +17,7 @@
 mod berth;
 mod command;
 pub mod counters;
+mod crowd;
 mod disk;
 mod json;
 #[cfg(feature = "servers")]
@@ -34,6 +35,7 @@ mod visitor;
 
 pub use self::berth::{Berth, Operator};
 pub use self::command::{read, run, said};
+pub use self::crowd::{Crowd, fill};
 pub use self::disk::SmallDisk;
 pub use self::json::Json;
 pub use self::left::nothing_left;

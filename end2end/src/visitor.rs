@@ -53,13 +53,19 @@ impl Visitor {
         self.ask("POST", path, &form.join("&"))
     }
 
-    fn ask(&mut self, verb: &str, path: &str, form: &str) -> Result<Answer> {
-        let mut head =
-            format!("{verb} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAccept: text/html\r\n", self.host);
+    /// The lines that it asks with, up to those of a body.
+    pub fn head(&self, verb: &str, path: &str) -> String {
+        let mut head = format!("{verb} {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/html\r\n", self.host);
         if !self.cookies.is_empty() {
             let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             head.push_str(&format!("Cookie: {}\r\n", pairs.join("; ")));
         }
+        head
+    }
+
+    fn ask(&mut self, verb: &str, path: &str, form: &str) -> Result<Answer> {
+        let mut head = self.head(verb, path);
+        head.push_str("Connection: close\r\n");
         if verb == "POST" {
             head.push_str(&format!(
                 "Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",

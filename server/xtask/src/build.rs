@@ -21,6 +21,15 @@ pub fn verb() -> Result<()> {
 
 /// Returns the binary's path.
 pub fn build(work: &mut Work, purpose: For) -> Result<PathBuf> {
+    built(work, purpose, &[], "debug/berth")
+}
+
+/// The same, optimised: what is measured.
+pub fn build_release(work: &mut Work, purpose: For) -> Result<PathBuf> {
+    built(work, purpose, &["--release"], "release/berth")
+}
+
+fn built(work: &mut Work, purpose: For, words: &[&str], berth: &str) -> Result<PathBuf> {
     need_linux()?;
     need_root("cargo xtask")?;
     fs::create_dir_all(target()).context("could not make the target directory")?;
@@ -40,8 +49,8 @@ pub fn build(work: &mut Work, purpose: For) -> Result<PathBuf> {
     work.step("binding it");
     bind(&wasm)?;
     work.step("building berth");
-    run(cargo().args(["build", "-p", "berth"]))?;
-    Ok(target().join("debug/berth"))
+    run(cargo().args(["build", "-p", "berth"]).args(words))?;
+    Ok(target().join(berth))
 }
 
 /// Where `berth` finds what it carries.
