@@ -43,6 +43,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// `git init`
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a kill, which nothing can hold off.
+const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whatever is asked for.
 const TIME_MAX: Duration = Duration::from_secs(4 * 3600);
 /// For whoever is alone on a repository to end.
@@ -520,7 +522,10 @@ async fn watch(sandbox: &Sandbox, time: Duration, stream: &mut UnixStream, stop:
         Some(exit) => exit.code.unwrap_or_else(|| 128 + exit.signal.unwrap_or(libc::SIGKILL)),
         None => {
             sandbox.kill();
-            sandbox.wait().await;
+            // Whatever does not end now is ended by clearing its unit; the repository must not wait for it.
+            if tokio::time::timeout(KILLED_TIMEOUT, sandbox.wait()).await.is_err() {
+                tracing::error!("a git sandbox that was killed does not end");
+            }
             128 + libc::SIGKILL
         }
     }
