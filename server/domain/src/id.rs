@@ -41,4 +41,6 @@ ids! {
     KeyId,
     /// A letter.
     MailId,
+    /// One version of the price plan of a currency.
+    PricePlanId,
 }
