@@ -1,11 +1,12 @@
 //! The signed-in user's own settings: keys, password, sessions; what they may use, and what was done.
 
-use commands::{EventView, KeyView, LimitsView};
+use commands::{EventView, KeyView, LimitsView, TokenView};
 use domain::Time;
 use leptos::prelude::*;
 
 use crate::form::{Area, Field, NewPassword, Typed, summary};
-use crate::frame::{Frame, Page, Place};
+use crate::frame::{Alive, Frame, Page, Place};
+use crate::tokens::{TokenForm, section};
 use crate::when::Moment;
 use crate::{activity, limits};
 
@@ -29,6 +30,8 @@ pub struct AccountPage {
     pub keys: Vec<KeyView>,
     pub key: KeyForm,
     pub password: PasswordForm,
+    pub tokens: Vec<TokenView>,
+    pub token: TokenForm,
     pub limits: LimitsView,
     /// The newest.
     pub events: Vec<EventView>,
@@ -38,12 +41,13 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
     let now = page.now;
     let who = page.user.map(|user| (user.name.clone(), user.email.to_string())).unwrap_or_default();
     let has_password = page.user.is_some_and(|user| user.has_password);
-    let AccountPage { keys, key, password, limits, events } = shown;
+    let AccountPage { keys, key, password, tokens, token, limits, events } = shown;
+    let alive = if token.made.is_some() { Alive::Buttons } else { Alive::No };
     let general = key.general.clone().or(password.general);
     let typed = |error| Typed { value: String::new(), error };
     let (old, new) = (typed(password.old), typed(password.password));
     let email = who.1.clone();
-    Frame::new(page, "Account · Berth").place(Place::Account).html(move || {
+    Frame::new(page, "Account · Berth").place(Place::Account).alive(alive).html(move || {
         let wrong = summary(
             general.as_deref(),
             &[
@@ -51,6 +55,8 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
                 ("key-name", "its name", &key.name),
                 ("old", "your password", &old),
                 ("password", "the new password", &new),
+                ("token-name", "the token's name", &token.name),
+                ("lasts", "how long it lasts", &token.lasts),
             ],
         );
         view! {
@@ -75,6 +81,7 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
                         {table(keys, now)}
                         {key_form(key, "/account/keys", None)}
                     </section>
+                    {section(tokens, token, now)}
                     <section class="sheet" id="activity">
                         <header>
                             <h2>"Who changed what"</h2>
@@ -93,7 +100,7 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
                     <section class="sheet" id="sessions">
                         <h2>"Signed in"</h2>
                         <p class="hint">
-                            "Lost a computer, or signed in on one that is not yours? This ends every session of yours, this one too."
+                            "Lost a computer, or signed in on one that is not yours? This ends every session of yours, this one too. Tokens and SSH keys go on: revoke or remove those beside this."
                         </p>
                         <form method="post" action="/account/signout-everywhere">
                             <button type="submit" class="btn small">
@@ -109,7 +116,7 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
 
 fn password_form(email: String, has_password: bool, old: Typed, new: Typed) -> AnyView {
     let (title, hint) = match has_password {
-        true => ("Change the password", "Every other browser is signed out."),
+        true => ("Change the password", "Every other browser is signed out. Tokens and SSH keys go on."),
         false => ("Set a password", "You signed in by a link. With a password you need none."),
     };
     let old = has_password.then(|| {

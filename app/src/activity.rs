@@ -60,6 +60,7 @@ pub fn list(events: Vec<EventView>, now: Time) -> AnyView {
             let door = match event.door.as_str() {
                 "page" => "on the site",
                 "ssh" => "by SSH",
+                "api" => "by the API",
                 "shell" => "on the server itself",
                 _ => "in another way",
             };
@@ -113,6 +114,8 @@ fn words(verb: &str) -> String {
         "push" => "Pushed to",
         "reset ask" => "Asked for a new password",
         "sign out everywhere" => "Signed out everywhere",
+        "token create" => "Made a token",
+        "token revoke" => "Revoked a token",
         "user create" => "Made the account",
         other => return capital(other),
     };

@@ -25,6 +25,7 @@ mod reset;
 mod sign;
 mod state;
 mod steps;
+mod tokens;
 mod traffic;
 mod verbs;
 mod when;
@@ -48,4 +49,5 @@ pub use self::operator::{
 pub use self::region::Region;
 pub use self::reset::{confirm, reset_ask, reset_set};
 pub use self::sign::{Welcome, link, sign_in, sign_up};
+pub use self::tokens::TokenForm;
 pub use self::verbs::{Scaled, delete, memory_field};

@@ -36,6 +36,13 @@ impl Postgres {
     pub fn url_as(&self, role: &str) -> String {
         self.server.url(role, &self.name)
     }
+
+    /// One statement, as the owner: what no door of Berth can do.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        let mut owner = PgConnection::connect(&self.url).await?;
+        owner.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.with_context(|| format!("could not {sql}"))?;
+        Ok(())
+    }
 }
 
 /// A database that holds what the migrations make.

@@ -1,4 +1,4 @@
-use app::{AccountPage, CustomersPage, DecisionsPage, KeyForm, PasswordForm};
+use app::{AccountPage, CustomersPage, DecisionsPage, KeyForm, PasswordForm, TokenForm, Typed};
 use commands::*;
 use domain::*;
 
@@ -30,7 +30,18 @@ pub fn event(words: &str) -> EventView {
 
 pub fn account_page(keys: Vec<KeyView>, key: KeyForm, words: &str) -> AccountPage {
     let password = PasswordForm { old: Some(words.to_owned()), ..PasswordForm::default() };
-    AccountPage { keys, key, password, limits: limits(), events: vec![event(words)] }
+    let token = |name: &str, expires| TokenView {
+        id: TokenId(1),
+        name: name.to_owned(),
+        scope: TokenScope::Write,
+        created: ago(9000),
+        last_used: Some(ago(60)),
+        expires,
+    };
+    let tokens = vec![token(words, Some(ago(3600))), token("CI", None)];
+    let made = Some((words.to_owned(), Secret::new(format!("berth_{}", "a1B2".repeat(10)))));
+    let token = TokenForm { name: Typed::wrong(words, words), made, ..TokenForm::default() };
+    AccountPage { keys, key, password, tokens, token, limits: limits(), events: vec![event(words)] }
 }
 
 pub fn overview(words: &str) -> OverviewView {

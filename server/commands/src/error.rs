@@ -40,6 +40,10 @@ pub enum CommandError {
     NotNow { message: String, hint: &'static str },
     #[error("This key is known to Berth already.")]
     KeyKnown,
+    #[error("You have a token of that name.")]
+    TokenKnown,
+    #[error("You have {tokens} tokens, as many as anybody may have.")]
+    TokensLimit { tokens: i64 },
     #[error("There is a user with that address already.")]
     EmailKnown,
     #[error("The address or the password is not right.")]
@@ -79,10 +83,12 @@ impl CommandError {
             Self::Invalid { .. } | Self::Scale { .. } => Kind::Invalid,
             Self::NotFound { .. } | Self::NoApp { .. } => Kind::NotFound,
             Self::Older => Kind::Away,
-            Self::NameTaken { .. } | Self::NotNow { .. } | Self::KeyKnown | Self::EmailKnown => Kind::Conflict,
+            Self::NameTaken { .. } | Self::NotNow { .. } | Self::KeyKnown | Self::TokenKnown | Self::EmailKnown => {
+                Kind::Conflict
+            }
             Self::WrongPassword | Self::LinkSpent => Kind::Unauthenticated,
             Self::NotConfirmed | Self::NotApproved | Self::Refused => Kind::Forbidden,
-            Self::AppsLimit { .. } | Self::TooManyLetters | Self::Crowded => Kind::Limit,
+            Self::AppsLimit { .. } | Self::TokensLimit { .. } | Self::TooManyLetters | Self::Crowded => Kind::Limit,
             Self::Away { .. } => Kind::Away,
             Self::Internal { .. } => Kind::Internal,
         }
@@ -102,6 +108,8 @@ impl CommandError {
             Self::NoApp { .. } => "See your apps by `apps`, or make it on the site.",
             Self::NameTaken { .. } => "Choose another name.",
             Self::KeyKnown => "A key belongs to one user. Make another by: ssh-keygen -t ed25519",
+            Self::TokenKnown => "Choose another name, or revoke that one first.",
+            Self::TokensLimit { .. } => "Revoke one that is not used any more.",
             Self::EmailKnown => "Make a link for that user instead.",
             Self::WrongPassword => "Try again.",
             Self::LinkSpent => "Ask for another one.",
@@ -120,7 +128,9 @@ impl CommandError {
     pub fn field(&self) -> Option<&'static str> {
         match self {
             Self::Invalid { field, .. } => Some(field),
-            Self::NameTaken { .. } | Self::AppsLimit { .. } => Some("name"),
+            Self::NameTaken { .. } | Self::AppsLimit { .. } | Self::TokenKnown | Self::TokensLimit { .. } => {
+                Some("name")
+            }
             Self::KeyKnown => Some("public"),
             Self::EmailKnown => Some("email"),
             Self::WrongPassword => Some("password"),
@@ -153,6 +163,7 @@ impl From<StoreError> for CommandError {
     fn from(cause: StoreError) -> Self {
         match cause.forbidden_by() {
             Some(Constraint::KeyFingerprintOnce) => Self::KeyKnown,
+            Some(Constraint::TokenNameOnce) => Self::TokenKnown,
             Some(Constraint::EmailOnce) => Self::EmailKnown,
             Some(Constraint::TruthIsOlder) => Self::Older,
             _ if cause.is_away() => Self::Away { what: "The database", cause: cause.into() },

@@ -18,6 +18,7 @@ mod operator;
 mod password;
 mod people;
 mod restore;
+mod tokens;
 mod users;
 mod verbs;
 mod view;
@@ -41,11 +42,12 @@ pub use self::limits::EVENTS_A_PAGE;
 pub use self::log::{LogLines, LogWhat};
 pub use self::operator::{CustomersAsked, DecisionsAsked, NewLimits, Operator};
 pub use self::people::{ApprovalRule, Confirmation, Rules};
+pub use self::tokens::{ApiActor, MadeToken, NewToken, TokenView};
 pub use self::users::SignUp;
 pub use self::verbs::Scale;
 pub use self::view::*;
 
-/// Who asks; made only from a checked session, key or (on the server itself) root's shell.
+/// Who asks; made only from a checked session, key, token or (on the server itself) root's shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     pub user: UserId,
@@ -58,6 +60,8 @@ pub struct Actor {
 pub enum Door {
     Page,
     Ssh,
+    /// A token of the JSON API.
+    Api,
     /// The operator, as root on the server.
     Shell,
 }
@@ -67,6 +71,7 @@ impl Door {
         match self {
             Self::Page => "page",
             Self::Ssh => "ssh",
+            Self::Api => "api",
             Self::Shell => "shell",
         }
     }

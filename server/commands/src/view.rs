@@ -216,7 +216,7 @@ pub struct EventView {
     pub at: Time,
     /// By name; `None`: root's shell, or a user who is gone.
     pub by: Option<String>,
-    /// `page`, `ssh`, `shell`
+    /// `page`, `ssh`, `api`, `shell`
     pub door: String,
     pub origin: Option<IpAddr>,
     /// `app create`

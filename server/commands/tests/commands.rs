@@ -12,6 +12,8 @@ use domain::{AppName, DeployState, Email, KeyId, Secret, UserId};
 mod config;
 #[path = "people/mod.rs"]
 mod people;
+#[path = "tokens/mod.rs"]
+mod tokens;
 
 const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti ada@laptop";
 

@@ -39,6 +39,8 @@ ids! {
     ServerId,
     /// A user's SSH key.
     KeyId,
+    /// A token of the JSON API.
+    TokenId,
     /// A letter.
     MailId,
     /// One version of the price plan of a currency.

@@ -20,7 +20,7 @@ mod time;
 pub mod wire;
 
 pub use self::hash::{BundleHash, CommitId, HashError, ImageHash, SourceHash};
-pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, MailId, PricePlanId, ServerId, UserId};
+pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, MailId, PricePlanId, ServerId, TokenId, UserId};
 pub use self::meter::{Life, Meter, Reading};
 pub use self::money::{Currency, Money};
 pub use self::month::Month;
@@ -30,6 +30,6 @@ pub use self::sample::{Answers, Latency, SAMPLE_EVERY, Sample, Traffic, Work};
 pub use self::secret::Secret;
 pub use self::state::{
     AppState, Approval, Cause, DeployState, DiskKind, InstanceState, LinkKind, MailState, Outcome, Reason,
-    ReleaseNumber, Step, Wanted,
+    ReleaseNumber, Step, TokenScope, Wanted,
 };
 pub use self::time::Time;

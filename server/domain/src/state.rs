@@ -44,6 +44,16 @@ words! {
 }
 
 words! {
+    /// What a token of the API may do.
+    pub enum TokenScope {
+        /// It only looks.
+        Read => "read",
+        /// It may do whatever its user may.
+        Write => "write",
+    }
+}
+
+words! {
     /// Where a deploy is. `live`, `failed` and `canceled` are final.
     pub enum DeployState {
         /// Waits for an earlier deploy of the app, or for a free builder.

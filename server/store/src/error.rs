@@ -38,6 +38,7 @@ pub enum Constraint {
     AppNameOnce,
     HostnameOnce,
     InstanceAddressOnce,
+    TokenNameOnce,
     /// The database came back older than what runs.
     TruthIsOlder,
 }
@@ -50,6 +51,7 @@ impl Constraint {
             "app_name_once" => Self::AppNameOnce,
             "hostname_pkey" => Self::HostnameOnce,
             "instance_address_once" => Self::InstanceAddressOnce,
+            "api_token_name_once" => Self::TokenNameOnce,
             "truth_is_older" => Self::TruthIsOlder,
             _ => return None,
         })

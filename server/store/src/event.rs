@@ -13,7 +13,7 @@ use crate::{Result, Tx};
 pub struct NewEvent<'a> {
     pub user: Option<UserId>,
     pub customer: Option<CustomerId>,
-    /// `page`, `ssh`, `shell`
+    /// `page`, `ssh`, `api`, `shell`
     pub door: &'a str,
     pub origin: Option<IpAddr>,
     /// `app create`

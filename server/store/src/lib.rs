@@ -26,6 +26,7 @@ pub mod leader;
 pub mod mail;
 pub mod reading;
 pub mod server;
+pub mod token;
 pub mod truth;
 pub mod user;
 

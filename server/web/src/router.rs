@@ -39,6 +39,8 @@ pub fn router(state: Shared) -> Router {
         .route("/account/password", post(pages::account::password))
         .route("/account/keys", post(pages::account::key_add))
         .route("/account/keys/{id}/remove", post(pages::account::key_remove))
+        .route("/account/tokens", post(pages::account::token_create))
+        .route("/account/tokens/{id}/revoke", post(pages::account::token_revoke))
         .route("/account/signout-everywhere", post(pages::account::sign_out_everywhere))
         .route("/apps", get(pages::apps::list))
         .route("/apps/new", get(pages::apps::new).post(pages::apps::create))

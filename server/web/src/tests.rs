@@ -17,6 +17,7 @@ use crate::state::{Shared, State};
 use crate::{Asset, Config, SignUp, guard};
 
 mod people;
+mod tokens;
 
 const HOST: &str = "localhost:8080";
 const PASSWORD: &str = "four unrelated words here";
@@ -271,6 +272,8 @@ async fn a_change_that_another_site_sends_is_refused() -> Result<()> {
         "/signout",
         "/account/keys",
         "/account/keys/1/remove",
+        "/account/tokens",
+        "/account/tokens/1/revoke",
         "/account/signout-everywhere",
         "/account/password",
         "/account/confirm",

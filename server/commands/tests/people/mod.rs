@@ -257,6 +257,7 @@ async fn an_apps_activity_says_who_did_what_and_what_changed() {
 /// What only looks, or is asked by a role of Berth itself and not by a person.
 const NO_EVENT: &[&str] = &[
     "actor_by_key",
+    "actor_by_token",
     "app",
     "apps",
     "branch_moved",
@@ -290,6 +291,7 @@ const NO_EVENT: &[&str] = &[
     "sources_measured",
     "sources_named",
     "tidied",
+    "tokens",
     "untidy",
     "urls",
     "user",

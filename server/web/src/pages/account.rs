@@ -1,11 +1,11 @@
 //! Keys and sessions of the signed-in user.
 
-use app::{AccountPage, ActivityPage, KeyForm, NewApp, PasswordForm, Typed};
+use app::{AccountPage, ActivityPage, KeyForm, NewApp, PasswordForm, TokenForm, Typed};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use commands::Kind;
-use domain::{AppName, KeyId, Secret};
+use commands::{Kind, NewToken};
+use domain::{AppName, KeyId, Secret, TokenId, TokenScope};
 use serde::Deserialize;
 
 use super::{again, later, said, sign, too_many};
@@ -18,19 +18,26 @@ use crate::state::Shared;
 const EVENTS: usize = 8;
 
 pub async fn account(State(state): State<Shared>, who: SignedIn) -> Result<Html<String>, Failed> {
-    let shown = shown(&state, &who, KeyForm::default(), PasswordForm::default()).await?;
+    let shown = shown(&state, &who, KeyForm::default(), PasswordForm::default(), TokenForm::default()).await?;
     Ok(Html(app::account(state.page(Some(&who.user)), shown)))
 }
 
-async fn shown(state: &Shared, who: &SignedIn, key: KeyForm, password: PasswordForm) -> Result<AccountPage, Failed> {
+async fn shown(
+    state: &Shared,
+    who: &SignedIn,
+    key: KeyForm,
+    password: PasswordForm,
+    token: TokenForm,
+) -> Result<AccountPage, Failed> {
     let commands = &state.commands;
-    let (keys, limits, mut events) = tokio::try_join!(
+    let (keys, tokens, limits, mut events) = tokio::try_join!(
         commands.keys(&who.actor),
+        commands.tokens(&who.actor),
         commands.limits(&who.actor),
         commands.events(&who.actor, None, None)
     )?;
     events.truncate(EVENTS);
-    Ok(AccountPage { keys, key, password, limits, events })
+    Ok(AccountPage { keys, key, password, tokens, token, limits, events })
 }
 
 #[derive(Deserialize)]
@@ -83,7 +90,7 @@ pub async fn password(
     let name = who.user.email.to_string();
     if let Err(wait) = state.limits.take(Limit::TriesByUser, &name).await {
         let form = PasswordForm { general: Some(too_many(wait)), ..PasswordForm::default() };
-        let shown = shown(&state, &who, KeyForm::default(), form).await?;
+        let shown = shown(&state, &who, KeyForm::default(), form, TokenForm::default()).await?;
         return Ok(later(wait, app::account(state.page(Some(&who.user)), shown)));
     }
     let cause = match state.commands.password_change(&who.actor, &typed.old, &typed.password).await {
@@ -100,7 +107,7 @@ pub async fn password(
         (Kind::Invalid, Some("password")) => form.password = Some(cause.message()),
         _ => return Err(cause.into()),
     }
-    let shown = shown(&state, &who, KeyForm::default(), form).await?;
+    let shown = shown(&state, &who, KeyForm::default(), form, TokenForm::default()).await?;
     Ok(again(app::account(state.page(Some(&who.user)), shown)))
 }
 
@@ -144,7 +151,7 @@ pub async fn key_add(
         let keys = state.commands.keys(&who.actor).await?;
         return Ok(again(app::new_app(page, NewApp { keys, key: form, first: true, ..NewApp::default() })));
     }
-    let shown = shown(&state, &who, form, PasswordForm::default()).await?;
+    let shown = shown(&state, &who, form, PasswordForm::default(), TokenForm::default()).await?;
     Ok(again(app::account(page, shown)))
 }
 
@@ -156,6 +163,67 @@ pub async fn key_remove(
     let id: KeyId = id.parse().map_err(|_| Failed::Page(Problem::not_found()))?;
     state.commands.key_remove(&who.actor, id).await?;
     Ok(Redirect::to("/account#keys"))
+}
+
+#[derive(Deserialize)]
+pub struct TokenTyped {
+    #[serde(default, rename = "token-name")]
+    name: String,
+    #[serde(default)]
+    scope: String,
+    #[serde(default)]
+    lasts: String,
+}
+
+/// The page shows the token, this once; sent again, its name is taken.
+pub async fn token_create(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Form(typed): Form<TokenTyped>,
+) -> Result<Response, Failed> {
+    // What was not said is the less that a token may do.
+    let scope = typed.scope.parse().unwrap_or(TokenScope::Read);
+    let lasts_days = match typed.lasts.trim() {
+        "" => Ok(None),
+        days => days.parse().map(Some),
+    };
+    let mut form = TokenForm { scope, ..TokenForm::default() };
+    (form.name, form.lasts) = (Typed::new(typed.name.clone()), Typed::new(typed.lasts.clone()));
+    let wrong = match lasts_days {
+        Err(_) => {
+            form.lasts.error = Some("That is no number of days. Left empty, it lasts until you revoke it.".to_owned());
+            None
+        }
+        Ok(lasts_days) => {
+            let new = NewToken { name: typed.name, scope, lasts_days };
+            match state.commands.token_create(&who.actor, &new).await {
+                Ok(made) => {
+                    let form = TokenForm { made: Some((made.view.name, made.token)), ..TokenForm::default() };
+                    let shown = shown(&state, &who, KeyForm::default(), PasswordForm::default(), form).await?;
+                    return Ok(Html(app::account(state.page(Some(&who.user)), shown)).into_response());
+                }
+                Err(cause) => Some(cause),
+            }
+        }
+    };
+    match wrong {
+        Some(cause) if cause.field() == Some("name") => form.name.error = Some(said(&cause)),
+        Some(cause) if cause.field() == Some("lasts") => form.lasts.error = Some(said(&cause)),
+        Some(cause) => return Err(cause.into()),
+        None => {}
+    }
+    let shown = shown(&state, &who, KeyForm::default(), PasswordForm::default(), form).await?;
+    Ok(again(app::account(state.page(Some(&who.user)), shown)))
+}
+
+pub async fn token_revoke(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(id): Path<String>,
+) -> Result<Redirect, Failed> {
+    let id: TokenId = id.parse().map_err(|_| Failed::Page(Problem::not_found()))?;
+    state.commands.token_revoke(&who.actor, id).await?;
+    Ok(Redirect::to("/account#tokens"))
 }
 
 pub async fn sign_out_everywhere(State(state): State<Shared>, who: SignedIn) -> Result<Redirect, Failed> {

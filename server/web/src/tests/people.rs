@@ -88,6 +88,7 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         // Nobody begins anything who is not confirmed, or not approved.
         ("/apps/new", "in 403 403 422 422 422"),
         ("/account/keys", "in 422 422 422 422 422"),
+        ("/account/tokens", "in 422 422 422 422 422"),
         ("/account/confirm", "in on 422 422 422 422"),
         (&format!("/operator/customers/{customer}/refuse"), "-- -- -- -- -- on"),
         (&format!("/operator/customers/{customer}/approve"), "-- -- -- -- -- on"),
@@ -141,6 +142,7 @@ const APART: &[&str] = &[
     "/signin/link/{token}",
     "/signout",
     "/account/keys/{id}/remove",
+    "/account/tokens/{id}/revoke",
     "/account/signout-everywhere",
     "/account/password",
     "/apps",
