@@ -6,12 +6,14 @@
 use std::cell::Cell;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
 use crate::frame::{Body, Decoder, FrameError};
 use crate::head::{After, Method, Response, Scan, Version};
+use crate::meters::Slot;
 use crate::socket::{Socket, poll_write_both};
 use crate::timer::Timer;
 use crate::{Timeouts, ms};
@@ -117,6 +119,8 @@ pub struct Carry<'a> {
     pub asked: Asked,
     /// The balancer ends: an answer that begins now is the connection's last.
     pub stopping: &'a Cell<bool>,
+    /// Of the app, if it is one's.
+    pub meter: Option<&'a Slot>,
     pub way: Way,
 }
 
@@ -150,6 +154,8 @@ pub struct Way {
 
 struct Answer {
     status: u16,
+    /// When its head was whole.
+    came: Instant,
     decoder: Decoder,
     after: After,
     unframe: bool,
@@ -161,6 +167,11 @@ impl Way {
     /// Of the answer, once its head came.
     pub fn status(&self) -> Option<u16> {
         self.answer.as_ref().map(|answer| answer.status)
+    }
+
+    /// When the answer's head came.
+    pub fn came(&self) -> Option<Instant> {
+        self.answer.as_ref().map(|answer| answer.came)
     }
 
     pub fn nothing_sent(&self) -> bool {
@@ -269,6 +280,9 @@ impl Carry<'_> {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Aborted),
                     Poll::Ready(Ok(n)) => {
                         way.moved += n as u64;
+                        if let Some(meter) = self.meter {
+                            meter.count_bytes(n);
+                        }
                         let of_head = n.min(way.out.len() - way.out_sent);
                         way.out_sent += of_head;
                         way.ready -= n - of_head;
@@ -376,6 +390,7 @@ impl Carry<'_> {
         };
         way.answer = Some(Answer {
             status: response.status,
+            came: Instant::now(),
             decoder: Decoder::new(response.body),
             after,
             unframe,

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::InstanceId;
 use domain::wire::RouteState;
@@ -24,6 +24,7 @@ use crate::hold::{self, Waited};
 use crate::ms;
 use crate::pages::{self, Page, Way};
 use crate::pool::Peer;
+use crate::sample::Class;
 use crate::socket::{Socket, poll_write_both};
 use crate::table::{App, Habit, Open, Outlook, lower_case};
 use crate::timer::Timer;
@@ -81,6 +82,8 @@ enum Next {
 /// A request on its way to be answered.
 struct Task<'a> {
     request: &'a Request,
+    /// When its head was whole.
+    began: Instant,
     id: &'a [u8],
     /// As the upstream gets it.
     head: &'a [u8],
@@ -164,6 +167,7 @@ impl Client {
 
     /// Answers one request; `None`: the connection is of no use any more.
     async fn request(&mut self, request: &Request, length: usize) -> Option<After> {
+        let began = Instant::now();
         let place = self.place(&self.input.bytes()[request.host.clone()]);
         // Here and nowhere else: however it ends, it was a request for the app.
         if let Place::App(app) = &place {
@@ -190,13 +194,19 @@ impl Client {
                 return None;
             }
         };
-        let task = Task { request, id: &id, head: &head, inbound };
+        let task = Task { request, began, id: &id, head: &head, inbound };
         match place {
             Place::Site => self.upstream(task, None).await,
             Place::App(app) => match app.state {
                 RouteState::Live => self.upstream(task, Some(&app)).await,
-                RouteState::Empty => self.page(task, Page::Empty { app: app.name.as_str() }).await,
-                RouteState::Stopped => self.page(task, Page::Stopped { app: app.name.as_str() }).await,
+                RouteState::Empty => {
+                    app.seen.count(Class::ClientError, None);
+                    self.page(task, Page::Empty { app: app.name.as_str() }).await
+                }
+                RouteState::Stopped => {
+                    app.seen.count(Class::Unanswered, None);
+                    self.page(task, Page::Stopped { app: app.name.as_str() }).await
+                }
             },
             Place::Nobody => {
                 let host = String::from_utf8_lossy(&self.input.bytes()[request.host.clone()]).into_owned();
@@ -286,12 +296,13 @@ impl Client {
                 head: task.head,
                 asked,
                 stopping: &self.worker.stopping,
+                meter: app.map(|app| &app.meter),
                 way: Course::default(),
             };
             let end = poll_fn(|cx| carry.poll(cx)).await;
             let course = carry.way;
             if let (Some(app), Some(open)) = (app, &open) {
-                self.heard(app, open, &course, &end);
+                self.heard(app, open, &course, &end, task.began);
             }
             match end {
                 End::Done { upstream_reusable, after } => {
@@ -308,7 +319,8 @@ impl Client {
                     task.inbound.finish(&mut self.input);
                     let idle = ms(self.worker.shared.config.timeouts.tunnel_ms);
                     let input = std::mem::take(&mut self.input);
-                    tunnel(&mut self.io, &mut upstream, input, course.output, &mut self.timer, idle).await;
+                    let meter = app.map(|app| &app.meter);
+                    tunnel(&mut self.io, &mut upstream, input, course.output, meter, &mut self.timer, idle).await;
                     return None;
                 }
                 End::Aborted => return None,
@@ -346,10 +358,12 @@ impl Client {
                     None => return self.page(task, Page::SiteAway).await,
                 },
                 End::Failed(Failure::ClientTooLate) => {
+                    app.inspect(|app| app.seen.count(Class::ClientError, None));
                     self.last_words(&pages::refuse("408 Request Timeout", "the body took too long")).await;
                     return None;
                 }
                 End::Failed(Failure::BadBody(why)) => {
+                    app.inspect(|app| app.seen.count(Class::ClientError, None));
                     self.last_words(&pages::refuse("400 Bad Request", why)).await;
                     return None;
                 }
@@ -359,8 +373,19 @@ impl Client {
 
     /// What an exchange says about its instance. A client's end, its silence, or a malformed body of
     /// its own says nothing.
-    fn heard(&self, app: &App, open: &Open, course: &Course, end: &End) {
+    fn heard(&self, app: &App, open: &Open, course: &Course, end: &End, began: Instant) {
         let instance = open.instance();
+        let class = match end {
+            End::Broken(Fault::App) => Some(Class::ServerError),
+            End::Tunnel => Some(Class::Ok),
+            // It is tried again, or a page answers.
+            End::Failed(_) => None,
+            End::Done { .. } | End::Broken(Fault::Client) | End::Aborted => course.status().map(Class::of),
+        };
+        if let Some(class) = class {
+            let came = course.came().unwrap_or_else(Instant::now);
+            app.seen.count(class, Some(came.saturating_duration_since(began)));
+        }
         if course.heard {
             instance.connected();
         }
@@ -475,6 +500,7 @@ impl Client {
 
     async fn failed_page(&mut self, task: Task<'_>, app: &App, page: Page<'_>) -> Option<After> {
         app.meter.count_failed();
+        app.seen.count(Class::Unanswered, None);
         self.page(task, page).await
     }
 

@@ -29,6 +29,7 @@ mod tunnel;
 mod meters;
 mod report;
 mod routes;
+mod sample;
 mod worker;
 
 use std::net::TcpListener;
@@ -221,7 +222,9 @@ pub async fn run(
         waiting: 0.into(),
         started,
     });
+    let life = meters.life().clone();
     let meters = Arc::new(Mutex::new(meters));
+    let samples = sample::Samples::default();
     let mut formers = meters::Formers::new(&shared.config.dir);
     let client = link::Client::new(&shared.config.coordinator_socket, shared.config.token.clone());
 
@@ -239,7 +242,9 @@ pub async fn run(
         if stop.is_cancelled() { ended } else { Err(BalancerError::Ended) }
     };
     let following = routes::follow(&shared, &client, &state, &meters, &stop, &done);
-    let reporting = report::report(&shared, &client, &state, &meters, &mut formers, &done);
-    let (served, (), ()) = tokio::join!(serving, following, reporting);
+    let sampling = samples.make(&shared, &life, &done);
+    let reporting = report::report(&shared, &client, &state, &meters, &mut formers, &samples, &done);
+    // In this order, so that the last report has the last samples.
+    let (served, (), (), ()) = tokio::join!(biased; serving, following, sampling, reporting);
     served
 }

@@ -1,4 +1,4 @@
-//! Requests by app, counted in a mapped file: kill -9 loses none, and counting is one atomic add.
+//! Requests and bytes of answers by app, counted in a mapped file: kill -9 loses none, and counting is one atomic add.
 //!
 //! The file's random id is the counters' life (MONEY "A meter is read, not ticked"). A slot belongs
 //! to its app for that life: given to another and back, it would begin again below what was already
@@ -56,6 +56,25 @@ struct Cell {
     read: AtomicU64,
     /// Answered by the app with 5xx, or broken off by it.
     errors: AtomicU64,
+    /// Of its answers, head and body; and the last reading of that. A Berth that did not count them left zeros here,
+    /// and leaves them alone: the version of the file is the same.
+    bytes_out: AtomicU64,
+    bytes_out_read: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Cell>() == 64);
+
+/// What is read of a cell.
+const METERS: [Meter; 2] = [Meter::Requests, Meter::BytesOut];
+
+impl Cell {
+    fn count(&self, meter: Meter) -> &AtomicU64 {
+        if meter == Meter::BytesOut { &self.bytes_out } else { &self.requests }
+    }
+
+    fn last_read(&self, meter: Meter) -> &AtomicU64 {
+        if meter == Meter::BytesOut { &self.bytes_out_read } else { &self.read }
+    }
 }
 
 /// A stretch of the file in memory; stays as long as anybody counts in it.
@@ -80,6 +99,15 @@ pub struct Slot {
 impl Slot {
     pub fn count(&self) {
         self.chunk.cell(self.index).requests.fetch_add(1, Relaxed);
+    }
+
+    /// So many bytes of an answer went out.
+    pub fn count_bytes(&self, bytes: usize) {
+        self.chunk.cell(self.index).bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub fn bytes_out(&self) -> u64 {
+        self.chunk.cell(self.index).bytes_out.load(Relaxed)
     }
 
     pub fn count_failed(&self) {
@@ -113,10 +141,12 @@ pub struct Meters {
     chunks: Vec<Arc<Chunk>>,
     slots: HashMap<AppId, Slot>,
     used: usize,
-    owed: BTreeMap<AppId, Owed>,
+    owed: BTreeMap<(AppId, Meter), Owed>,
     /// Where the next report begins, when one cannot hold all.
-    next: AppId,
+    next: (AppId, Meter),
 }
+
+const FIRST: (AppId, Meter) = (AppId(0), METERS[0]);
 
 impl Meters {
     /// The first counters in `dir` that nobody else counts in, or new ones. A file that cannot be understood
@@ -160,7 +190,7 @@ impl Meters {
             slots: HashMap::new(),
             used: 0,
             owed: BTreeMap::new(),
-            next: AppId(0),
+            next: FIRST,
         };
         for n in 0..chunks {
             let chunk = Arc::new(map(&meters.file, n).map_err(failed)?);
@@ -173,9 +203,12 @@ impl Meters {
                 }
                 meters.used += 1;
                 meters.slots.insert(app, Slot { chunk: Arc::clone(&chunk), index });
-                let (hour, read) = (Time::from_unix_micros(cell.hour.load(Relaxed)), cell.read.load(Relaxed));
-                if read > 0 {
-                    meters.owed.entry(app).or_default().hours.insert(hour, read);
+                let hour = Time::from_unix_micros(cell.hour.load(Relaxed));
+                for meter in METERS {
+                    let read = cell.last_read(meter).load(Relaxed);
+                    if read > 0 {
+                        meters.owed.entry((app, meter)).or_default().hours.insert(hour, read);
+                    }
                 }
             }
         }
@@ -228,10 +261,10 @@ impl Meters {
     /// What is not known to be committed, and the time it was read: at most 5,000 readings.
     pub fn readings(&mut self, now: Time) -> Vec<Reading> {
         let hour = now.hour();
-        for (app, slot) in &self.slots {
+        for ((app, slot), meter) in self.slots.iter().flat_map(|slot| METERS.map(|meter| (slot, meter))) {
             let cell = slot.chunk.cell(slot.index);
-            let value = cell.requests.load(Relaxed);
-            let owed = self.owed.entry(*app).or_default();
+            let value = cell.count(meter).load(Relaxed);
+            let owed = self.owed.entry((*app, meter)).or_default();
             if value <= owed.committed || owed.hours.values().next_back().is_some_and(|read| *read >= value) {
                 continue;
             }
@@ -241,15 +274,15 @@ impl Meters {
             while owed.hours.len() > HOURS_MAX {
                 owed.hours.pop_first();
             }
-            cell.read.store(value, Relaxed);
+            cell.last_read(meter).store(value, Relaxed);
             cell.hour.store(hour.unix_micros(), Relaxed);
         }
-        let reading = |(app, owed): (&AppId, &Owed)| {
-            let (app, life) = (*app, self.life.clone());
+        let reading = |(&(app, meter), owed): (&(AppId, Meter), &Owed)| {
+            let life = self.life.clone();
             let one = move |(hour, value): (&Time, &u64)| Reading {
                 life: life.clone(),
                 app,
-                meter: Meter::Requests,
+                meter,
                 hour: *hour,
                 value: *value,
                 // Of an hour that is over, its last moment: it was not read later.
@@ -260,8 +293,8 @@ impl Meters {
         let (before, after) = (self.owed.range(..self.next), self.owed.range(self.next..));
         let all: Vec<Reading> = after.chain(before).flat_map(reading).take(READINGS_MAX).collect();
         self.next = match all.last() {
-            Some(last) if all.len() == READINGS_MAX => last.app,
-            _ => AppId(0),
+            Some(last) if all.len() == READINGS_MAX => (last.app, last.meter),
+            _ => FIRST,
         };
         all
     }
@@ -269,10 +302,10 @@ impl Meters {
     /// Forgets what PostgreSQL holds.
     pub fn committed(&mut self, committed: &Committed) {
         for held in &committed.readings {
-            if held.life != self.life || held.meter != Meter::Requests {
+            if held.life != self.life {
                 continue;
             }
-            let Some(owed) = self.owed.get_mut(&held.app) else { continue };
+            let Some(owed) = self.owed.get_mut(&(held.app, held.meter)) else { continue };
             if owed.hours.get(&held.hour).is_some_and(|value| *value <= held.value) {
                 owed.hours.remove(&held.hour);
                 owed.committed = owed.committed.max(held.value);

@@ -1,5 +1,5 @@
 //! Tells the coordinator which routes are in use, which instances that left still have requests
-//! open, and what was counted; hears what may be forgotten.
+//! open, what was counted, and samples; hears what may be forgotten.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::Shared;
 use crate::meters::{Formers, Meters, READINGS_MAX};
 use crate::routes::{State, chain};
+use crate::sample::Samples;
 
 /// At least this often, so that a silent balancer is a dead one.
 const EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +31,7 @@ pub async fn report(
     state: &State,
     meters: &Arc<Mutex<Meters>>,
     formers: &mut Formers,
+    samples: &Samples,
     done: &CancellationToken,
 ) {
     let mut failing = false;
@@ -37,7 +39,9 @@ pub async fn report(
     loop {
         let begun = Instant::now();
         let last = done.is_cancelled();
-        let body = body(shared, state, meters, formers).await;
+        let mut body = body(shared, state, meters, formers).await;
+        let until;
+        (body.samples, until) = samples.next();
         let sent = client.post::<Committed>("/v1/counts", &body, if last { LAST } else { ANSWER }).await;
         match sent {
             Ok(committed) => {
@@ -47,6 +51,9 @@ pub async fn report(
                 failing = false;
                 state.reported(body.seen);
                 let committed = committed.unwrap_or_default();
+                if committed.samples_taken {
+                    samples.taken(until);
+                }
                 lock(meters).committed(&committed);
                 formers.committed(&committed);
             }

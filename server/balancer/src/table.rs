@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::choose::{Load, Standing, choose};
 use crate::meters::{Meters, Slot};
+use crate::sample::Seen;
 
 /// One life of an address, as long as it is routed to or has requests open.
 pub struct Instance {
@@ -183,6 +184,8 @@ pub struct App {
     /// One more is on its way.
     starting: bool,
     pub meter: Slot,
+    /// For graphs.
+    pub seen: Arc<Seen>,
     budget: Arc<Budget>,
     /// Requests that wait for an instance.
     pub waiting: Arc<AtomicU32>,
@@ -283,6 +286,10 @@ impl Table {
         self.apps.len()
     }
 
+    pub fn all(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.apps.values()
+    }
+
     fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.apps.values().flat_map(|app| &app.instances)
     }
@@ -354,6 +361,7 @@ impl Table {
             switches: route.deploys.iter().map(heard).collect(),
             meter,
             budget: before.map_or_else(|| Arc::new(Budget::new()), |app| Arc::clone(&app.budget)),
+            seen: before.map_or_else(Arc::default, |app| Arc::clone(&app.seen)),
             waiting: before.map_or_else(Arc::default, |app| Arc::clone(&app.waiting)),
         }
     }

@@ -9,18 +9,21 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::buffer::Buffer;
+use crate::meters::Slot;
 use crate::timer::Timer;
 
 /// Once one side has ended, the other is not waited for as long as two that talk.
 const HALF: Duration = Duration::from_secs(10);
 
-struct Direction {
+struct Direction<'a> {
     buffer: Buffer,
+    /// Where what goes out this way is counted.
+    meter: Option<&'a Slot>,
     ended: bool,
     shut: bool,
 }
 
-impl Direction {
+impl Direction<'_> {
     fn poll(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
@@ -32,7 +35,12 @@ impl Direction {
             while !self.buffer.is_empty() {
                 match ready!(Pin::new(&mut *to).poll_write(cx, self.buffer.bytes()))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    n => self.buffer.consume(n),
+                    n => {
+                        self.buffer.consume(n);
+                        if let Some(meter) = self.meter {
+                            meter.count_bytes(n);
+                        }
+                    }
                 }
                 *moved = true;
             }
@@ -49,17 +57,18 @@ impl Direction {
     }
 }
 
-/// `to_b` and `to_a` hold what came before the tunnel began.
+/// `to_b` and `to_a` hold what came before the tunnel began; what reaches `a` is counted.
 pub async fn tunnel(
     a: &mut (impl AsyncRead + AsyncWrite + Unpin),
     b: &mut (impl AsyncRead + AsyncWrite + Unpin),
     to_b: Buffer,
     to_a: Buffer,
+    meter: Option<&Slot>,
     timer: &mut Timer,
     idle: Duration,
 ) {
-    let mut there = Direction { buffer: to_b, ended: false, shut: false };
-    let mut back = Direction { buffer: to_a, ended: false, shut: false };
+    let mut there = Direction { buffer: to_b, meter: None, ended: false, shut: false };
+    let mut back = Direction { buffer: to_a, meter, ended: false, shut: false };
     timer.set(idle);
     poll_fn(|cx| {
         let mut moved = false;

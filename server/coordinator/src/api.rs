@@ -23,8 +23,8 @@ use crate::{Shared, clock, lead, report};
 
 const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// 5,000 readings are some 1 MB.
-const REPORT_BYTES_MAX: usize = 8 << 20;
+/// 5,000 readings are some 1 MB, as many samples at most three.
+const REPORT_BYTES_MAX: usize = 16 << 20;
 const IMAGE_BYTES_MAX: u64 = 4 << 30;
 
 pub fn router(shared: Arc<Shared>) -> Router {
@@ -203,7 +203,8 @@ async fn counts(
         shared.wake.notify_one();
     }
     let now = Time::from(std::time::SystemTime::now());
-    Ok(Json(timely(readings::take(&shared, Source::Balancer, &report.readings, now)).await?))
+    let taken = readings::take(&shared, Source::Balancer, &report.readings, &report.samples, now);
+    Ok(Json(timely(taken).await?))
 }
 
 /// On a unix socket, the balancer is this server's. Whoever counts in a life is the only one of it.

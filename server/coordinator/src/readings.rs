@@ -1,12 +1,12 @@
-//! Readings on their way: held against what is possible, put into the Redis stream, and acknowledged by
-//! what PostgreSQL holds. Redis may be away: then they are not committed, and are sent again.
+//! Readings and samples on their way: held against what is possible, put into the Redis stream, and acknowledged:
+//! readings by what PostgreSQL holds, samples when Redis has them. Redis may be away: then they are sent again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::wire::{Committed, CommittedReading, READING_FIELD, READINGS_STREAM};
-use domain::{AppId, InstanceId, Life, Meter, Reading, Secret, ServerId, Time};
+use domain::wire::{Committed, CommittedReading, READING_FIELD, READINGS_STREAM, SAMPLE_FIELD};
+use domain::{AppId, InstanceId, Life, Meter, Reading, SAMPLE_EVERY, Sample, Secret, ServerId, Time};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError};
 use store::{StoreError, instance, reading};
@@ -27,6 +27,13 @@ const REMEMBERED_MAX: usize = 100_000;
 /// A runner's wall clock may be off by this.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 const OLDEST: Duration = Duration::from_secs(400 * 24 * 3600);
+const OLDEST_SAMPLE: Duration = Duration::from_secs(24 * 3600);
+/// What a sample's stretch may be longer than it should.
+const STRETCH_SLACK: Duration = Duration::from_secs(5);
+/// 100 Gbit/s.
+const BYTES_PER_SECOND_MAX: u128 = 12_500_000_000;
+/// Of a count or size in a sample: sums of a year of them fit.
+const SAMPLED_MAX: u64 = 1 << 44;
 
 type Key = (Life, AppId, Meter, Time);
 
@@ -53,13 +60,14 @@ impl Stream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts readings in, those that were not lately; a failure only means that they come again.
-    async fn put(&self, readings: &[Reading]) {
+    /// Puts readings in, those that were not lately, and samples: whether these are there. A failure only means
+    /// that they come again.
+    async fn put(&self, readings: &[Reading], samples: &[&Sample]) -> bool {
         let now = clock::boottime();
         let new: Vec<&Reading> = {
             let state = self.state();
             if now < state.paused_until {
-                return;
+                return false;
             }
             let known = |r: &Reading| {
                 let put = state.put.get(&key(r));
@@ -67,16 +75,18 @@ impl Stream {
             };
             readings.iter().filter(|r| !known(r)).collect()
         };
-        if new.is_empty() {
-            return;
+        if new.is_empty() && samples.is_empty() {
+            return true;
         }
-        match self.add(&new).await {
-            Ok(()) => {
+        match self.add(&new, samples).await {
+            Ok(false) => false,
+            Ok(true) => {
                 let mut state = self.state();
                 if state.put.len() + new.len() > REMEMBERED_MAX {
                     state.put.clear();
                 }
                 state.put.extend(new.into_iter().map(|r| (key(r), (r.value, now))));
+                true
             }
             Err(cause) => {
                 let mut state = self.state();
@@ -85,11 +95,13 @@ impl Stream {
                 }
                 state.connection = None;
                 state.paused_until = clock::boottime() + PAUSE;
+                false
             }
         }
     }
 
-    async fn add(&self, readings: &[&Reading]) -> Result<(), RedisError> {
+    /// False: nobody consumes.
+    async fn add(&self, readings: &[&Reading], samples: &[&Sample]) -> Result<bool, RedisError> {
         let known = self.state().connection.clone();
         let mut connection = match known {
             Some(connection) => connection,
@@ -107,14 +119,17 @@ impl Stream {
         let length: usize = redis::cmd("XLEN").arg(READINGS_STREAM).query_async(&mut connection).await?;
         if length >= STREAM_MAX {
             warn!(length, "the stream of readings is not consumed; new ones wait at their sources");
-            return Ok(());
+            return Ok(false);
         }
         let mut pipeline = redis::pipe();
-        for reading in readings {
-            let Ok(json) = serde_json::to_string(reading) else { continue };
-            pipeline.cmd("XADD").arg(READINGS_STREAM).arg("*").arg(READING_FIELD).arg(json).ignore();
+        let readings = readings.iter().map(|reading| (READING_FIELD, serde_json::to_string(reading)));
+        let samples = samples.iter().map(|sample| (SAMPLE_FIELD, serde_json::to_string(sample)));
+        for (field, json) in readings.chain(samples) {
+            let Ok(json) = json else { continue };
+            pipeline.cmd("XADD").arg(READINGS_STREAM).arg("*").arg(field).arg(json).ignore();
         }
-        pipeline.query_async::<()>(&mut connection).await
+        pipeline.query_async::<()>(&mut connection).await?;
+        Ok(true)
     }
 }
 
@@ -123,19 +138,27 @@ fn key(reading: &Reading) -> Key {
 }
 
 /// Who says that something was used.
+#[derive(Debug, Clone, Copy)]
 pub enum Source {
     Runner(ServerId),
     Balancer,
 }
 
-/// Takes readings on, and says which of them PostgreSQL has.
-pub async fn take(shared: &Shared, source: Source, readings: &[Reading], now: Time) -> Result<Committed, StoreError> {
-    if readings.is_empty() {
+/// Takes readings and samples on, and says which of them may be forgotten.
+pub async fn take(
+    shared: &Shared,
+    source: Source,
+    readings: &[Reading],
+    samples: &[Sample],
+    now: Time,
+) -> Result<Committed, StoreError> {
+    if readings.is_empty() && samples.is_empty() {
         return Ok(Committed::default());
     }
-    let possible = possible(shared, source, readings, now).await?;
-    shared.readings.put(&possible).await;
-    let held = reading::held(shared.db.pool(), &possible).await?;
+    let samples = likely(shared, source, samples, now).await?;
+    let possible = if readings.is_empty() { vec![] } else { possible(shared, source, readings, now).await? };
+    let samples_taken = shared.readings.put(&possible, &samples).await;
+    let held = if possible.is_empty() { vec![] } else { reading::held(shared.db.pool(), &possible).await? };
     let held = held.into_iter().map(|h| CommittedReading {
         life: h.life,
         app: h.app_id,
@@ -143,7 +166,51 @@ pub async fn take(shared: &Shared, source: Source, readings: &[Reading], now: Ti
         hour: h.hour,
         value: u64::try_from(h.value).unwrap_or(0),
     });
-    Ok(Committed { readings: held.collect(), ..Committed::default() })
+    Ok(Committed { readings: held.collect(), samples_taken })
+}
+
+/// The samples that say what can be; the others are taken by nobody, however often they come.
+async fn likely<'a>(
+    shared: &Shared,
+    source: Source,
+    samples: &'a [Sample],
+    now: Time,
+) -> Result<Vec<&'a Sample>, StoreError> {
+    if samples.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut ids: Vec<i64> = samples.iter().map(|s| s.app.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let known: HashSet<AppId> = store::app::all::existing(shared.db.pool(), &ids).await?.into_iter().collect();
+    let stretch = (SAMPLE_EVERY + STRETCH_SLACK).as_micros();
+    let bytes_max = stretch * BYTES_PER_SECOND_MAX / 1_000_000;
+    let of_source = |s: &Sample| match (source, &s.work, &s.traffic) {
+        (Source::Runner(server), Some(work), None) => {
+            let cores = u128::from(shared.known().cores(server).unwrap_or(1).max(1));
+            u128::from(work.cpu_micros) <= stretch * cores
+                && work.memory_bytes.max(work.memory_reserved_bytes) <= SAMPLED_MAX
+                && u128::from(work.bytes_out) <= bytes_max
+        }
+        (Source::Balancer, None, Some(traffic)) => {
+            traffic.answers.all().max(traffic.latency.count()) <= SAMPLED_MAX
+                && u128::from(traffic.bytes_out) <= bytes_max
+        }
+        _ => false,
+    };
+    let fits = |s: &Sample| {
+        let micros = u128::try_from(s.at.unix_micros()).ok();
+        micros.is_some_and(|at| at.is_multiple_of(SAMPLE_EVERY.as_micros()))
+            && s.at <= now.plus(CLOCK_SLACK)
+            && s.at >= now.minus(OLDEST_SAMPLE)
+            && known.contains(&s.app)
+            && of_source(s)
+    };
+    let likely: Vec<&Sample> = samples.iter().filter(|s| fits(s)).collect();
+    if likely.len() < samples.len() {
+        warn!(refused = samples.len() - likely.len(), "samples were refused: they say what cannot be");
+    }
+    Ok(likely)
 }
 
 /// A taken-over runner or balancer can lie within the possible only.
@@ -168,15 +235,20 @@ async fn possible(
             let fits = |r: &Reading| {
                 let Some(of) = instance_of(r).and_then(|id| known.get(&id)) else { return false };
                 // A core's microseconds are those of the clock.
-                let most = r.at.plus(CLOCK_SLACK).since(of.created).as_micros() * cores;
-                of.app_id == r.app && of.server_id == server && r.meter == Meter::Cpu && u128::from(r.value) <= most
+                let micros = r.at.plus(CLOCK_SLACK).since(of.created).as_micros();
+                let most = match r.meter {
+                    Meter::Cpu => micros * cores,
+                    Meter::BytesOut => micros * BYTES_PER_SECOND_MAX / 1_000_000,
+                    _ => return false,
+                };
+                of.app_id == r.app && of.server_id == server && u128::from(r.value) <= most
             };
             readings.iter().filter(|r| sane(r) && fits(r)).cloned().collect()
         }
         Source::Balancer => {
             let ids: Vec<i64> = readings.iter().map(|r| r.app.0).collect();
             let known = store::app::all::existing(shared.db.pool(), &ids).await?;
-            let fits = |r: &Reading| r.meter == Meter::Requests && known.contains(&r.app);
+            let fits = |r: &Reading| matches!(r.meter, Meter::Requests | Meter::BytesOut) && known.contains(&r.app);
             readings.iter().filter(|r| sane(r) && fits(r)).cloned().collect()
         }
     };
@@ -189,7 +261,7 @@ async fn possible(
     Ok(possible)
 }
 
-/// `<boot id>/<instance>`
+/// `<boot id>/<instance>`, and perhaps `/<generation>`.
 fn instance_of(reading: &Reading) -> Option<InstanceId> {
-    reading.life.as_str().split_once('/')?.1.parse().ok()
+    reading.life.as_str().split('/').nth(1)?.parse().ok()
 }

@@ -57,7 +57,8 @@ pub async fn take(
         shared.known().written(server, report, clock_now);
         shared.wake.notify_one();
     }
-    readings::take(shared, Source::Runner(server), &report.readings, Time::from(std::time::SystemTime::now())).await
+    let now = Time::from(std::time::SystemTime::now());
+    readings::take(shared, Source::Runner(server), &report.readings, &report.samples, now).await
 }
 
 /// A build has ended: its deploy goes on, or fails. An older attempt, another server's, or one that is

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use domain::Reading;
-use domain::wire::{READING_FIELD, READINGS_STREAM};
+use domain::wire::{READING_FIELD, READINGS_STREAM, SAMPLE_FIELD};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamReadReply};
 use redis::{AsyncConnectionConfig, RedisError, cmd};
@@ -188,7 +188,7 @@ impl<'a> Consumer<'a> {
 /// The highest value of each key. What is not a reading was not written by us: it is said, and passed over.
 fn merged(entries: &[StreamId]) -> Vec<Reading> {
     let mut highest = BTreeMap::new();
-    for entry in entries {
+    for entry in entries.iter().filter(|entry| !entry.map.contains_key(SAMPLE_FIELD)) {
         let reading = entry.get::<String>(READING_FIELD).and_then(|json| serde_json::from_str::<Reading>(&json).ok());
         let Some(reading) = reading else {
             error!(entry = entry.id, "an entry of the stream is not a reading; it is dropped");

@@ -22,7 +22,7 @@ use domain::wire::{
     Ask, BalancerReport, Committed, CommittedReading, Revision, RouteApp, RouteInstance, RouteState, Routes, Seen,
     SwitchCount, Target,
 };
-use domain::{AppId, DeployId, InstanceId, Life, Reading, Secret};
+use domain::{AppId, DeployId, InstanceId, Life, Meter, Reading, Secret, Time, Traffic};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -164,6 +164,8 @@ impl Drop for App {
 pub struct Client {
     io: TcpStream,
     held: Vec<u8>,
+    /// How many bytes ever came.
+    pub got: u64,
 }
 
 pub struct Answer {
@@ -184,7 +186,7 @@ impl Client {
         io.set_nodelay(true).unwrap();
         io.set_read_timeout(Some(DEADLINE)).unwrap();
         io.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self { io, held: Vec::new() }
+        Self { io, held: Vec::new(), got: 0 }
     }
 
     /// A write may fail when the other side already answered; the answer is what counts.
@@ -200,6 +202,7 @@ impl Client {
         let mut part = [0; 65536];
         let n = self.io.read(&mut part).expect("an answer in time");
         self.held.extend_from_slice(&part[..n]);
+        self.got += n as u64;
         n
     }
 
@@ -291,8 +294,9 @@ struct Heard {
     /// A question said that a table was taken in before a report told what is open from the one before.
     ahead: bool,
     report: Option<BalancerReport>,
-    /// The greatest value of each life and app.
-    counts: BTreeMap<(Life, AppId), u64>,
+    /// The greatest value of each life, app and meter.
+    counts: BTreeMap<(Life, AppId, Meter), u64>,
+    samples: BTreeMap<(Life, AppId, Time), Traffic>,
     commit: bool,
 }
 
@@ -319,8 +323,13 @@ async fn routes(State(coordinator): State<Arc<Coordinator>>, Json(ask): Json<Ask
 async fn counts(State(coordinator): State<Arc<Coordinator>>, Json(report): Json<BalancerReport>) -> Json<Committed> {
     let mut heard = coordinator.heard.lock().unwrap();
     for reading in &report.readings {
-        let known = heard.counts.entry((reading.life.clone(), reading.app)).or_default();
+        let known = heard.counts.entry((reading.life.clone(), reading.app, reading.meter)).or_default();
         *known = (*known).max(reading.value);
+    }
+    for sample in &report.samples {
+        let traffic = sample.traffic.clone().unwrap();
+        let told = heard.samples.insert((sample.source.clone(), sample.app, sample.at), traffic.clone());
+        assert!(told.is_none_or(|told| told == traffic), "one sample says two things");
     }
     let held = |r: &Reading| CommittedReading {
         life: r.life.clone(),
@@ -331,7 +340,7 @@ async fn counts(State(coordinator): State<Arc<Coordinator>>, Json(report): Json<
     };
     let readings = if heard.commit { report.readings.iter().map(held).collect() } else { Vec::new() };
     heard.report = Some(report);
-    Json(Committed { readings, ..Committed::default() })
+    Json(Committed { readings, samples_taken: heard.commit })
 }
 
 // ---- all of it ------------------------------------------------------------------------------
@@ -601,7 +610,7 @@ impl Rig {
     }
 
     pub fn lives(&self) -> BTreeSet<Life> {
-        self.heard().counts.keys().map(|(life, _)| life.clone()).collect()
+        self.heard().counts.keys().map(|(life, ..)| life.clone()).collect()
     }
 
     fn id(&self, name: &str) -> AppId {
@@ -609,8 +618,25 @@ impl Rig {
     }
 
     pub fn last_count(&self, name: &str) -> u64 {
+        self.last_of(name, Meter::Requests)
+    }
+
+    fn last_of(&self, name: &str, meter: Meter) -> u64 {
         let id = self.id(name);
-        self.heard().counts.iter().filter(|((_, app), _)| *app == id).map(|(_, value)| value).sum()
+        self.heard().counts.iter().filter(|((_, app, of), _)| (*app, *of) == (id, meter)).map(|(_, value)| value).sum()
+    }
+
+    /// The bytes of `name`'s answers become `n`, and no more.
+    pub fn sent(&self, name: &str, n: u64) {
+        let told = || self.last_of(name, Meter::BytesOut);
+        eventually(&format!("{n} bytes of {name} to be reported, not {}", told()), || told() >= n);
+        assert_eq!(told(), n, "bytes of {name}");
+    }
+
+    /// All samples of `name`.
+    pub fn samples(&self, name: &str) -> Vec<Traffic> {
+        let id = self.id(name);
+        self.heard().samples.iter().filter(|((_, app, _), _)| *app == id).map(|(_, traffic)| traffic.clone()).collect()
     }
 
     /// The requests reported for `name` become `n`, and no more.
