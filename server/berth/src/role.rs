@@ -159,11 +159,17 @@ async fn run(role: &str, config: serde_json::Value, descriptors: Vec<OwnedFd>, l
             ready();
             let stats = stats::run(config.stats, ending.clone());
             let mail = mail::run(config.mail, ending.clone());
-            let (coordinator, stats, mail) =
-                tokio::join!(ended(coordinator, &ending), ended(stats, &ending), ended(mail, &ending));
+            let billing = billing::run(config.billing, ending.clone());
+            let (coordinator, stats, mail, billing) = tokio::join!(
+                ended(coordinator, &ending),
+                ended(stats, &ending),
+                ended(mail, &ending),
+                ended(billing, &ending)
+            );
             coordinator?;
             stats?;
             mail?;
+            billing?;
         }
         "receiver" => {
             receiver::run_until(read(config)?, vec![socket()?.into()], ready, life.finish.clone(), life.stop.clone())

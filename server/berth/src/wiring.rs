@@ -22,12 +22,13 @@ use crate::up::{Addresses, UpError};
 /// Of this server in the fleet.
 const SERVER_NAME: &str = "main";
 
-/// Three engines in one process.
+/// Four engines in one process.
 #[derive(Serialize, Deserialize)]
 pub struct Control {
     pub coordinator: coordinator::Config,
     pub stats: stats::Config,
     pub mail: mail::Config,
+    pub billing: billing::Config,
 }
 
 /// 32 random bytes.
@@ -266,6 +267,7 @@ fn control(world: &World<'_>, listeners: &Listeners) -> Result<Spec, UpError> {
             disk_reserve_bytes: world.settings.disk_reserve(),
         },
         stats: stats::Config { database_url: database_url.clone(), redis_url },
+        billing: billing::Config { database_url: database_url.clone(), server_name: SERVER_NAME.to_owned() },
         mail: mail::Config {
             database_url,
             site: listeners.urls(world.settings).site,

@@ -23,6 +23,7 @@ pub mod event;
 pub mod instance;
 pub mod key;
 pub mod leader;
+pub mod ledger;
 pub mod mail;
 pub mod reading;
 pub mod server;

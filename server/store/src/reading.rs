@@ -5,7 +5,9 @@ use sqlx::{PgExecutor, query, query_as};
 
 use crate::Result;
 
-/// Takes in a batch; the same reading again, an older or a smaller one changes nothing.
+/// Takes in a batch; the same reading again, an older or a smaller one changes nothing. What is news of an hour that was
+/// over a minute before is noted, for whoever posted that hour already: a statement takes much less than the minute that
+/// is left until the hour is posted.
 /// A key (life, app, meter, hour) must not stand in it twice.
 pub async fn merge(db: impl PgExecutor<'_>, batch: &[Reading]) -> Result<()> {
     let lives: Vec<String> = batch.iter().map(|r| r.life.as_str().to_owned()).collect();
@@ -15,10 +17,16 @@ pub async fn merge(db: impl PgExecutor<'_>, batch: &[Reading]) -> Result<()> {
     let values: Vec<i64> = batch.iter().map(|r| i64::try_from(r.value).unwrap_or(i64::MAX)).collect();
     let ats: Vec<Time> = batch.iter().map(|r| r.at).collect();
     query!(
-        "insert into reading (life, app_id, meter, hour, value, at)
-         select * from unnest($1::text[], $2::int8[], $3::text[], $4::timestamptz[], $5::int8[], $6::timestamptz[])
-         on conflict (life, app_id, meter, hour)
-         do update set value = excluded.value, at = excluded.at where reading.value < excluded.value",
+        "with taken as (
+             insert into reading (life, app_id, meter, hour, value, at)
+             select * from unnest($1::text[], $2::int8[], $3::text[], $4::timestamptz[], $5::int8[], $6::timestamptz[])
+             on conflict (life, app_id, meter, hour)
+             do update set value = excluded.value, at = excluded.at where reading.value < excluded.value
+             returning life, app_id, meter, hour
+         )
+         insert into reading_late (life, app_id, meter, hour)
+         select life, app_id, meter, hour from taken
+         where hour < date_trunc('hour', clock_timestamp() - interval '1 minute', 'UTC')",
         &lives,
         &apps,
         &meters,

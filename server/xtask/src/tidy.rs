@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("coordinator", &["domain", "link", "objects", "plan", "seal", "store"]),
     ("stats", &["domain", "plan", "store"]),
     ("mail", &["domain", "store"]),
+    ("billing", &["domain", "plan", "store"]),
     ("logs", &["domain", "link", "plan"]),
     ("runner", &["domain", "link", "plan"]),
     ("balancer", &["domain", "link", "plan"]),
@@ -36,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "berth",
         &[
             "balancer",
+            "billing",
             "commands",
             "coordinator",
             "domain",
