@@ -15,6 +15,7 @@ mod price;
 mod sample;
 mod secret;
 mod state;
+mod stretch;
 mod text;
 mod time;
 pub mod wire;
@@ -32,4 +33,5 @@ pub use self::state::{
     AppState, Approval, Cause, DeployState, DiskKind, InstanceState, LinkKind, MailState, Outcome, Reason,
     ReleaseNumber, Step, TokenScope, Wanted,
 };
+pub use self::stretch::{Stretch, bins};
 pub use self::time::Time;

@@ -68,6 +68,15 @@ impl Answers {
             .into_iter()
             .fold(0, u64::saturating_add)
     }
+
+    pub fn add(&mut self, other: &Self) {
+        let add = |to: &mut u64, count: u64| *to = to.saturating_add(count);
+        add(&mut self.ok, other.ok);
+        add(&mut self.redirect, other.redirect);
+        add(&mut self.client_error, other.client_error);
+        add(&mut self.server_error, other.server_error);
+        add(&mut self.unanswered, other.unanswered);
+    }
 }
 
 /// How long answers took, as counts by buckets whose bounds are the same everywhere: two are merged by adding, and a

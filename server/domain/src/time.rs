@@ -27,6 +27,12 @@ impl Time {
         Self(self.0.div_euclid(MICROS_PER_HOUR) * MICROS_PER_HOUR)
     }
 
+    /// The stretch of `step`, counted from 1970 on, that this moment lies in: when it began.
+    pub const fn floor(self, step: Duration) -> Self {
+        let step = step.as_micros() as i64;
+        Self(self.0.div_euclid(step) * step)
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

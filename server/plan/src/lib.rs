@@ -23,6 +23,7 @@ mod release;
 mod route;
 mod sample;
 mod segment;
+pub mod series;
 mod size;
 mod space;
 mod usage;

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use domain::Reading;
 use domain::wire::{READING_FIELD, READINGS_STREAM, SAMPLE_FIELD};
+use domain::{Reading, Sample, Time};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamReadReply};
 use redis::{AsyncConnectionConfig, RedisError, cmd};
 use store::{Db, StoreError};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 pub(crate) const GROUP: &str = "stats";
 const BATCH: usize = 1000;
@@ -22,6 +22,7 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// An entry that a consumer has held for so long is somebody else's to take over.
 const CLAIM_AFTER: Duration = Duration::from_secs(5);
 const CLAIM_EVERY: Duration = Duration::from_secs(2);
+const WARN_EVERY: Duration = Duration::from_secs(600);
 /// A consumer that holds nothing and was silent for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
@@ -46,6 +47,8 @@ pub(crate) struct Consumer<'a> {
     redis: MultiplexedConnection,
     name: &'a str,
     claimed: Option<Instant>,
+    /// When it was last said that samples are of a wrong time.
+    warned: Option<Instant>,
 }
 
 impl<'a> Consumer<'a> {
@@ -54,7 +57,7 @@ impl<'a> Consumer<'a> {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
         let redis = client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Self { db, redis, name, claimed: None })
+        Ok(Self { db, redis, name, claimed: None, warned: None })
     }
 
     /// Ends in trouble only.
@@ -145,9 +148,9 @@ impl<'a> Consumer<'a> {
         if entries.is_empty() {
             return Ok(());
         }
-        let batch = merged(entries);
-        match tokio::time::timeout(COMMIT_TIMEOUT, store::reading::merge(self.db.pool(), &batch)).await {
-            Ok(merged) => merged?,
+        let batch = Batch::of(entries);
+        match tokio::time::timeout(COMMIT_TIMEOUT, self.take_in(&batch)).await {
+            Ok(taken) => taken?,
             Err(_) => return Err(Trouble::Late),
         }
         let ids: Vec<&str> = entries.iter().map(|e| e.id.as_str()).collect();
@@ -163,6 +166,22 @@ impl<'a> Consumer<'a> {
             .ignore()
             .query_async::<()>(&mut self.redis)
             .await?;
+        Ok(())
+    }
+
+    async fn take_in(&mut self, batch: &Batch) -> Result<(), Trouble> {
+        let db = self.db.pool();
+        if !batch.readings.is_empty() {
+            store::reading::merge(db, &batch.readings).await?;
+        }
+        if !batch.samples.is_empty() {
+            let store::series::Added { dropped } =
+                store::series::add(db, &batch.samples, Time::from(SystemTime::now())).await?;
+            if dropped > 0 && self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                self.warned = Some(Instant::now());
+                warn!(dropped, "samples are of a time that is over, or to come: a server's clock may be wrong");
+            }
+        }
         Ok(())
     }
 
@@ -185,23 +204,38 @@ impl<'a> Consumer<'a> {
     }
 }
 
-/// The highest value of each key. What is not a reading was not written by us: it is said, and passed over.
-fn merged(entries: &[StreamId]) -> Vec<Reading> {
-    let mut highest = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| !entry.map.contains_key(SAMPLE_FIELD)) {
-        let reading = entry.get::<String>(READING_FIELD).and_then(|json| serde_json::from_str::<Reading>(&json).ok());
-        let Some(reading) = reading else {
-            error!(entry = entry.id, "an entry of the stream is not a reading; it is dropped");
-            continue;
-        };
-        let key = (reading.life.clone(), reading.app, reading.meter, reading.hour);
-        match highest.get(&key) {
-            Some(Reading { value, .. }) if *value >= reading.value => {}
-            _ => {
-                highest.insert(key, reading);
+#[derive(Default)]
+struct Batch {
+    /// The highest value of each key.
+    readings: Vec<Reading>,
+    samples: Vec<Sample>,
+}
+
+impl Batch {
+    /// What is neither a reading nor a sample was not written by us: it is said, and passed over.
+    fn of(entries: &[StreamId]) -> Self {
+        let mut samples = Vec::new();
+        let mut highest = BTreeMap::<_, Reading>::new();
+        for entry in entries {
+            let text = |field| entry.get::<String>(field);
+            if let Some(sample) = text(SAMPLE_FIELD).and_then(|json| serde_json::from_str(&json).ok()) {
+                samples.push(sample);
+                continue;
+            }
+            let reading = text(READING_FIELD).and_then(|json| serde_json::from_str::<Reading>(&json).ok());
+            let Some(reading) = reading else {
+                error!(entry = entry.id, "an entry of the stream is neither a reading nor a sample; it is dropped");
+                continue;
+            };
+            let key = (reading.life.clone(), reading.app, reading.meter, reading.hour);
+            match highest.get(&key) {
+                Some(Reading { value, .. }) if *value >= reading.value => {}
+                _ => {
+                    highest.insert(key, reading);
+                }
             }
         }
+        // In one order everywhere: two consumers that take in the same rows must not wait for each other.
+        Self { readings: highest.into_values().collect(), samples }
     }
-    // In one order everywhere: two consumers that take in the same rows must not wait for each other.
-    highest.into_values().collect()
 }

@@ -1,12 +1,13 @@
-//! Carries readings from the Redis stream into PostgreSQL.
+//! Carries readings and samples from the Redis stream into PostgreSQL, and rolls samples up for graphs.
 //!
-//! Knows: the stream and `store::reading`. An entry is acknowledged and deleted only after its reading is
+//! Knows: the stream, `store::reading` and `store::series`. An entry is acknowledged and deleted only after its reading is
 //! committed; readings merge by maximum. So a consumer may die at any point: what it had is claimed by the
 //! next one, and taking it in twice changes nothing.
 //! Never: loses an entry because PostgreSQL or Redis is away, or tells anybody what is committed (that is
 //! read from PostgreSQL).
 
 mod consume;
+mod series;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::consume::{Consumer, Trouble};
+pub use self::series::roll_up_some;
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Config {
@@ -43,7 +45,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Consumes until `stop`. PostgreSQL and Redis may be away: it tries again.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StatsError> {
-    let db = Db::open(&config.database_url, 2).map_err(|cause| StatsError::Database { cause })?;
+    let db = Db::open(&config.database_url, 3).map_err(|cause| StatsError::Database { cause })?;
     let client =
         redis::Client::open(config.redis_url.expose().as_str()).map_err(|cause| StatsError::Redis { cause })?;
     let name = format!("{:016x}", rand::random::<u64>());
@@ -67,8 +69,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StatsErr
             back_off = (back_off * 2).min(BACK_OFF_MAX);
         }
     };
+    let series = async {
+        loop {
+            let cause = series::run(&db).await;
+            warn!(error = %cause, "samples are not rolled up; trying again");
+            tokio::time::sleep(BACK_OFF_MAX).await;
+        }
+    };
     tokio::select! {
         () = work => {}
+        () = series => {}
         () = stop.cancelled() => {}
     }
     db.close().await;

@@ -13,6 +13,8 @@ use store::Db;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod series;
+
 const DEADLINE: Duration = Duration::from_secs(40);
 
 struct Lab {

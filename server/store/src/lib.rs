@@ -26,6 +26,7 @@ pub mod leader;
 pub mod ledger;
 pub mod mail;
 pub mod reading;
+pub mod series;
 pub mod server;
 pub mod token;
 pub mod truth;
