@@ -153,8 +153,7 @@ impl<'a> World<'a> {
             database_url: self.database.url(role, &secrets.database),
             logs: Some((self.socket("logs.sock"), secrets.token.clone())),
             urls: listeners.urls(self.settings),
-            // Receiver changes none.
-            seal: (role == "berth_web").then(|| self.secrets.seal.public()),
+            seal: Some(self.secrets.seal.public()),
         }
     }
 

@@ -5,6 +5,7 @@
 //! lines through the logs process, after the owner was checked in the store. Not yours and not
 //! there are the same error.
 
+pub mod api;
 mod apps;
 mod config;
 mod deploys;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use store::Tx;
 
 use crate::verbs::memory;
-use crate::{Actor, CommandError, Commands, EventView, LimitsView, Used, timely};
+use crate::{Actor, CommandError, Commands, EventView, LimitsView, Used, WhoView, timely};
 
 /// Of one page.
 pub const EVENTS_A_PAGE: usize = 50;
@@ -17,6 +17,20 @@ impl Commands {
             let view = limits_of(&mut tx, actor.customer).await?;
             tx.commit().await?;
             Ok(view)
+        })
+        .await
+    }
+
+    /// Who asks, and what their customer may use.
+    pub async fn who(&self, actor: &Actor) -> Result<WhoView, CommandError> {
+        timely(async {
+            let mut tx = self.db.snapshot().await?;
+            let who = store::user::who(&mut **tx, actor.user, actor.customer).await?;
+            let who = who.ok_or(CommandError::NotFound { what: "user" })?;
+            let limits = limits_of(&mut tx, actor.customer).await?;
+            tx.commit().await?;
+            let store::user::Who { email, name, customer_name, confirmed, approval } = who;
+            Ok(WhoView { name, email, customer: customer_name, confirmed, approval, limits })
         })
         .await
     }

@@ -209,6 +209,17 @@ pub struct LimitsView {
     pub disk_bytes: Used,
 }
 
+/// Who asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WhoView {
+    pub name: String,
+    pub email: String,
+    pub customer: String,
+    pub confirmed: bool,
+    pub approval: Approval,
+    pub limits: LimitsView,
+}
+
 /// Who did what when from where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventView {

@@ -1,18 +1,20 @@
-//! The SSH door: takes pushes by git, hands out fetches, and says what else there will be.
+//! The SSH door: takes pushes by git, hands out fetches, and offers the verbs of the pages as commands.
 //!
 //! Knows: keys' fingerprints, apps and deploys through `commands`, its own host key, and how to ask
 //! this server's runner for a git sandbox. It carries bytes between a channel and a sandbox.
 //! Never: runs git itself, reads a pushed object, opens a customer's repository, or decides what
 //! becomes of a deploy: it asks for one and prints how it goes.
 //!
-//! Start reading at `ssh::serve` (who comes in), then `session::run` (one command), `push::serve`
-//! (what the hook and a deploy say to each other) and `branch::run` (who moves a branch).
+//! Start reading at `ssh::serve` (who comes in), then `session::run` (one command), `verbs::table` (what can be
+//! asked), `push::serve` (what the hook and a deploy say to each other) and `branch::run` (who moves a branch).
 
 mod branch;
 mod collect;
 mod desk;
+mod follow;
 mod hook;
 mod host_key;
+mod line;
 mod push;
 mod repository;
 mod request;
@@ -20,6 +22,7 @@ mod runner;
 mod session;
 mod ssh;
 mod tidy;
+mod verbs;
 mod words;
 
 #[cfg(test)]
@@ -136,6 +139,7 @@ pub enum ReceiverError {
 pub(crate) struct Door<D> {
     pub config: Config,
     pub desk: D,
+    pub commands: commands::Commands,
     pub runner: Runner,
     pub objects: objects::Objects,
     pub git_sessions: Arc<Semaphore>,
@@ -159,11 +163,12 @@ pub async fn run_until(
     let desk = commands::Commands::connect(config.commands.clone())
         .await
         .map_err(|cause| ReceiverError::Commands { cause })?;
-    run_with(desk, config, listeners, ready, finish, stop).await
+    run_with(desk.clone(), desk, config, listeners, ready, finish, stop).await
 }
 
 async fn run_with<D: Desk>(
     desk: D,
+    commands: commands::Commands,
     config: Config,
     listeners: Vec<TcpListener>,
     ready: impl FnOnce(),
@@ -182,6 +187,7 @@ async fn run_with<D: Desk>(
         finish,
         stop: stop.clone(),
         desk,
+        commands,
         objects,
         config,
     });

@@ -7,24 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use commands::{Actor, DeployView, Kind, NewPush, PushTarget};
-use domain::{BundleHash, CommitId, DeployState, Outcome, SourceHash, Step};
+use commands::{Actor, NewPush, PushTarget};
+use domain::{BundleHash, CommitId, SourceHash};
 use futures_util::stream::try_unfold;
 use objects::ObjectsError;
 
 use crate::Door;
 use crate::desk::{Desk, DeskError};
+use crate::follow::{Ended, Follow, Told};
 use crate::hook::{FromHook, Hook, ToHook};
 use crate::words::{one_line, terminal};
 
-mod lines;
-
-use self::lines::Lines;
-
 /// A push that names more is no honest one.
 const REFS_MAX: usize = 1_000;
-/// Without a wake-up, a deploy's row is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What the hook may be silent for while git packs a tree.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -220,8 +215,11 @@ impl<D: Desk> Push<'_, D> {
         tracing::info!(app.name = %app, deploy.number = number, "deploy {number} of {app} was pushed");
         say(hook, &format!("Deploy {number} of {app}: commit {}", commit.short())).await?;
         let wait = Duration::from_millis(self.door.config.limits.deploy_wait_ms);
-        match tokio::time::timeout(wait, self.follow(hook, number)).await {
-            Ok(end) => end,
+        let follow = Follow { desk: &self.door.desk, actor: self.actor, app, number, began: self.began };
+        match tokio::time::timeout(wait, follow.run(hook)).await {
+            Ok(Ok(Ended { refused: None, .. })) => Ok(End::Taken),
+            Ok(Ok(Ended { refused: Some(reason), .. })) => Ok(End::Refused(reason)),
+            Ok(Err(cause)) => Err(cause.into()),
             Err(_) => {
                 let site = &self.door.config.commands.urls.site;
                 say(hook, &format!("Deploy {number} goes on without you: {site}/apps/{app}")).await?;
@@ -311,128 +309,6 @@ impl<D: Desk> Push<'_, D> {
         say_error(hook, &message, hint).await?;
         Ok(message)
     }
-
-    /// Prints a deploy's lines until it has ended and its branch was moved, or not.
-    async fn follow(&self, hook: &mut Hook, number: i64) -> Result<End, PushError> {
-        let (door, app) = (self.door, &self.target.name);
-        // Subscribe, then look.
-        let mut changes = door.desk.changes();
-        let mut lines = Lines::follow(&door.desk, self.actor, app, number);
-        let mut told: Option<DeployState> = None;
-        let mut away = false;
-        loop {
-            changes.mark_unchanged();
-            match door.desk.deploy(self.actor, app, number).await {
-                Ok(view) => {
-                    if let Some(end) = self.ended(&view) {
-                        for line in lines.rest(&door.desk, self.actor, app, number).await {
-                            say(hook, &line).await?;
-                        }
-                        return self.tell_end(hook, &view, end).await;
-                    }
-                    if told != Some(view.row.state) {
-                        told = Some(view.row.state);
-                        self.tell_state(hook, &view).await?;
-                    }
-                    away = false;
-                }
-                // Nobody would ever say more.
-                Err(error) if error.kind == Kind::NotFound => {
-                    say(hook, &format!("{app} was deleted meanwhile")).await?;
-                    return Ok(End::Refused("the app was deleted".to_owned()));
-                }
-                Err(error) if !away => {
-                    away = true;
-                    tracing::warn!(app.name = %app, deploy.number = number, %error, "cannot see how a deploy goes");
-                    say(hook, "Berth's database is away; the deploy goes on when it is back").await?;
-                }
-                Err(_) => {}
-            }
-            let look = tokio::time::sleep(LOOK_EVERY);
-            tokio::pin!(look);
-            loop {
-                tokio::select! {
-                    line = lines.next() => say(hook, &line).await?,
-                    changed = changes.changed() => match changed {
-                        Ok(()) => break,
-                        Err(_) => { (&mut look).await; break }
-                    },
-                    () = &mut look => break,
-                }
-            }
-        }
-    }
-
-    async fn tell_state(&self, hook: &mut Hook, view: &DeployView) -> Result<(), PushError> {
-        let app = &self.target.name;
-        match view.row.state {
-            DeployState::Queued => {
-                let before = match view.row.number - 1 {
-                    0 => None,
-                    n => self.door.desk.deploy(self.actor, app, n).await.ok(),
-                };
-                if let Some(before) = before.filter(|before| !before.row.state.is_final()) {
-                    say(hook, &format!("Waiting: deploy {} of {app} is still under way", before.row.number)).await?;
-                }
-            }
-            DeployState::Starting => say(hook, "-----> Starting").await?,
-            DeployState::Switching => say(hook, "-----> Healthy, switching over").await?,
-            // Of its process `release` the log says all.
-            DeployState::Releasing => {}
-            DeployState::Building | DeployState::Live | DeployState::Failed | DeployState::Canceled => {}
-        }
-        Ok(())
-    }
-
-    /// `None` while there is something to wait for.
-    fn ended(&self, view: &DeployView) -> Option<End> {
-        let number = view.row.number;
-        match view.row.state {
-            DeployState::Failed => Some(End::Refused(format!("deploy {number} failed"))),
-            DeployState::Canceled => Some(End::Refused(format!("deploy {number} was canceled"))),
-            DeployState::Live => {
-                let branch = view.row.steps.iter().find(|step| step.step == Step::Branch)?;
-                match branch.outcome? {
-                    Outcome::Done => Some(End::Taken),
-                    Outcome::Failed => {
-                        let branch_name = &view.row.branch;
-                        let why = branch.detail.clone();
-                        Some(End::Refused(
-                            why.unwrap_or_else(|| format!("{branch_name} {}", crate::branch::MOVED_MEANWHILE)),
-                        ))
-                    }
-                }
-            }
-            _ => None,
-        }
-    }
-
-    async fn tell_end(&self, hook: &mut Hook, view: &DeployView, end: End) -> Result<End, PushError> {
-        let (app, number) = (&self.target.name, view.row.number);
-        match view.row.state {
-            DeployState::Live => {
-                let seconds = self.began.elapsed().as_secs_f64();
-                say(hook, &format!("Deploy {number} live in {seconds:.1} s: {}", view.app_url)).await?;
-            }
-            state => {
-                let word = if state == DeployState::Canceled { "was canceled" } else { "failed" };
-                let serving = match view.serving {
-                    Some(release) => format!("; release {release} still serves"),
-                    None => String::new(),
-                };
-                say(hook, &format!("{app}: deploy {number} {word}{serving}")).await?;
-                if let Some(reason) = &view.row.reason {
-                    for line in reason.message.lines() {
-                        say(hook, &format!("  {line}")).await?;
-                    }
-                    if let Some(hint) = &reason.hint {
-                        say(hook, &format!("  hint: {hint}")).await?;
-                    }
-                }
-            }
-        }
-        Ok(end)
-    }
 }
 
 /// Puts a branch from `old` to `new`, or says why not.
@@ -457,6 +333,12 @@ fn guard_type<S: futures_util::Stream<Item = io::Result<Bytes>>>(stream: S) -> S
 
 async fn read(hook: &mut Hook) -> io::Result<FromHook> {
     tokio::time::timeout(HOOK_TIMEOUT, hook.read()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+impl Told for Hook {
+    async fn line(&mut self, line: &str) -> io::Result<()> {
+        say(self, line).await
+    }
 }
 
 async fn say(hook: &mut Hook, line: &str) -> io::Result<()> {

@@ -2,6 +2,8 @@
 
 use domain::AppName;
 
+use crate::line;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// `git push`
@@ -10,28 +12,29 @@ pub(crate) enum Request {
     UploadPack(AppName),
     /// A git command on a path that can be no app's.
     NoSuchApp(String),
-    Help,
-    Unknown(String),
+    /// A command of the platform; none is a greeting.
+    Words(Vec<String>),
+    /// No command could be made of it; why.
+    Unreadable(String),
 }
 
-/// The longest command worth reading: git's are below 100 bytes.
-const COMMAND_BYTES_MAX: usize = 1_024;
+/// Config vars have their values in the command; longer ones come by standard input.
+const COMMAND_BYTES_MAX: usize = 96 << 10;
 
 impl Request {
     pub(crate) fn parse(command: &[u8]) -> Self {
-        let shown = || printable(command);
         if command.len() > COMMAND_BYTES_MAX {
-            return Self::Unknown(shown());
+            let message = format!("The command is longer than {} KiB.", COMMAND_BYTES_MAX >> 10);
+            return Self::Unreadable(message);
         }
-        let Ok(text) = std::str::from_utf8(command) else { return Self::Unknown(shown()) };
-        if matches!(text.trim(), "help" | "--help" | "-h") {
-            return Self::Help;
-        }
+        let Ok(text) = std::str::from_utf8(command) else {
+            return Self::Unreadable("The command is not UTF-8.".to_owned());
+        };
         let git = text.strip_prefix("git-").or_else(|| text.strip_prefix("git ")).and_then(|rest| rest.split_once(' '));
         let (path, request): (_, fn(AppName) -> Self) = match git {
             Some(("receive-pack", path)) => (path, Self::ReceivePack),
             Some(("upload-pack", path)) => (path, Self::UploadPack),
-            _ => return Self::Unknown(shown()),
+            _ => return line::words(text).map_or_else(|cause| Self::Unreadable(cause.message()), Self::Words),
         };
         app(path).map_or_else(|| Self::NoSuchApp(printable(path.as_bytes())), request)
     }
@@ -67,7 +70,7 @@ mod tests {
             assert_eq!(Request::parse(text.as_bytes()), Request::ReceivePack(shop.clone()), "{text}");
         }
         assert_eq!(Request::parse(b"git-upload-pack '/shop.git'"), Request::UploadPack(shop));
-        assert_eq!(Request::parse(b" help\n"), Request::Help);
+        assert_eq!(Request::parse(b" help\n"), Request::Words(vec!["help".to_owned()]));
     }
 
     #[test]
@@ -98,9 +101,10 @@ mod tests {
             "git-upload-archive 'shop.git'",
             "git  receive-pack 'shop.git'",
         ] {
-            assert!(matches!(Request::parse(command.as_bytes()), Request::Unknown(_)), "{command}");
+            assert!(matches!(Request::parse(command.as_bytes()), Request::Words(_)), "{command}");
         }
-        assert!(matches!(Request::parse(&[b'a'; 1 << 20]), Request::Unknown(_)));
-        assert!(matches!(Request::parse(&[0xff, 0xfe]), Request::Unknown(_)));
+        for command in [&[b'a'; 1 << 20][..], &[0xff, 0xfe], b"create it's"] {
+            assert!(matches!(Request::parse(command), Request::Unreadable(_)));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One command on one channel: words, or git in a sandbox with the channel's bytes.
+//! One command on one channel: a verb of the platform, or git in a sandbox with the channel's bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,12 @@ use crate::desk::Desk;
 use crate::hook::HookSocket;
 use crate::request::Request;
 use crate::runner::{Ends, GitRun, RunnerError};
+use crate::verbs::{self, Hangup, Input, Out};
 use crate::{push, repository, words};
 
 /// SSH's "extended data" of standard error (RFC 4254 §5.2).
-const STDERR: u32 = 1;
+pub(crate) const STDERR: u32 = 1;
 const FAILED: u32 = 1;
-/// As OpenSSH's own for what is not a command.
-const UNKNOWN: u32 = 127;
 /// For a client to take what was said, then the channel is closed.
 const WORDS_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a git whose input was cut off to clean up.
@@ -40,13 +39,19 @@ pub(crate) enum Ask {
     Exec(Request),
 }
 
+/// In raw mode: it needs carriage returns, and sends Ctrl-C as a byte.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terminal {
+    /// 0: not known.
+    pub columns: usize,
+}
+
 pub(crate) struct Session<D> {
     pub door: Arc<Door<D>>,
     /// `None`: nobody could be looked up, and nothing is done.
     pub actor: Option<Actor>,
     pub channel: Channel<Msg>,
-    /// A terminal in raw mode needs carriage returns.
-    pub terminal: bool,
+    pub terminal: Option<Terminal>,
     /// A checked `GIT_PROTOCOL`.
     pub protocol: Option<String>,
     pub cut: CancellationToken,
@@ -55,13 +60,12 @@ pub(crate) struct Session<D> {
 /// What is said, and how it ends.
 struct Words {
     text: String,
-    error: bool,
     code: u32,
 }
 
 impl Words {
     fn failed(text: String) -> Self {
-        Self { text, error: true, code: FAILED }
+        Self { text, code: FAILED }
     }
 }
 
@@ -75,32 +79,55 @@ pub(crate) async fn run<D: Desk>(session: Session<D>, ask: Ask) {
 
 impl<D: Desk> Session<D> {
     async fn run(self, ask: Ask) {
-        let urls = &self.door.config.commands.urls;
         let Some(actor) = self.actor.clone() else {
             let hint = "try again in a minute; running apps are not affected";
-            return self.say(Words::failed(words::error("the database does not answer just now", Some(hint)))).await;
+            let text = words::error("the database does not answer just now", Some(hint));
+            return self.say(Words { text, code: verbs::code(Kind::Away) }).await;
         };
-        let words = match ask {
-            Ask::Shell => Words { text: words::greeting(urls), error: false, code: 0 },
-            Ask::Exec(Request::Help) => Words { text: words::help(urls), error: false, code: 0 },
-            Ask::Exec(Request::Unknown(command)) => {
-                Words { text: words::unknown(&command, urls), error: true, code: UNKNOWN }
-            }
-            Ask::Exec(Request::NoSuchApp(name)) => Words::failed(words::no_such_app(&name, urls)),
+        let refused = match ask {
+            Ask::Shell => return self.verb(actor, Vec::new()).await,
+            Ask::Exec(Request::Words(words)) => return self.verb(actor, words).await,
             Ask::Exec(Request::ReceivePack(app)) => return self.git(&actor, app, GitVerb::ReceivePack).await,
             Ask::Exec(Request::UploadPack(app)) => return self.git(&actor, app, GitVerb::UploadPack).await,
+            Ask::Exec(Request::NoSuchApp(name)) => {
+                Words::failed(words::no_such_app(&name, &self.door.config.commands.urls))
+            }
+            Ask::Exec(Request::Unreadable(why)) => {
+                Words { text: words::error(&why, Some(verbs::QUOTING)), code: verbs::code(Kind::Invalid) }
+            }
         };
-        self.say(words).await;
+        self.say(refused).await;
+    }
+
+    /// A command of the platform.
+    async fn verb(self, actor: Actor, words: Vec<String>) {
+        let (mut read, write) = self.channel.split();
+        let (commands, limits) = (self.door.commands.clone(), &self.door.config.limits);
+        let out = Out::new(write, self.terminal);
+        let wait = Duration::from_millis(limits.deploy_wait_ms);
+        let (mut input, typed) = Input::new(self.terminal.is_some());
+        let code = tokio::select! {
+            code = verbs::run(commands, actor, &out, typed, wait, words) => code,
+            why = input.carry(&mut read) => match why {
+                Hangup::Gone => return,
+                Hangup::Interrupted => verbs::INTERRUPTED,
+            },
+        };
+        let ended = async {
+            tokio::select! {
+                _ = end(out.channel(), code) => {}
+                () = gone(&mut read) => return,
+            }
+            gone(&mut read).await;
+        };
+        let _ = tokio::time::timeout(WORDS_TIMEOUT, ended).await;
     }
 
     async fn say(self, words: Words) {
         let (mut read, write) = self.channel.split();
-        let text = if self.terminal { words.text.replace('\n', "\r\n") } else { words.text };
+        let text = if self.terminal.is_some() { words.text.replace('\n', "\r\n") } else { words.text };
         let say = async {
-            let text = Bytes::from(text);
-            let said =
-                if words.error { write.extended_data_bytes(STDERR, text).await } else { write.data_bytes(text).await };
-            said.is_ok() && end(&write, words.code).await
+            write.extended_data_bytes(STDERR, Bytes::from(text)).await.is_ok() && end(&write, words.code).await
         };
         let heard = async {
             tokio::select! {

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::desk::{Desk, DeskError};
 use crate::request::Request;
-use crate::session::{Ask, Session};
+use crate::session::{Ask, Session, Terminal};
 use crate::{Door, ReceiverError, session};
 
 /// Keep-alives in the time that a client may be silent for; three without an answer, and it is gone.
@@ -208,7 +208,7 @@ struct Client<D> {
 
 struct Waiting {
     channel: Channel<Msg>,
-    terminal: bool,
+    terminal: Option<Terminal>,
     protocol: Option<String>,
     permit: OwnedSemaphorePermit,
 }
@@ -279,7 +279,7 @@ impl<D: Desk> Handler for Client<D> {
         // Dropping `reply` refuses.
         if let Ok(permit) = Arc::clone(&self.sessions).try_acquire_owned() {
             let id = channel.id();
-            self.waiting.insert(id, Waiting { channel, terminal: false, protocol: None, permit });
+            self.waiting.insert(id, Waiting { channel, terminal: None, protocol: None, permit });
             reply.accept().await;
         }
         Ok(())
@@ -311,7 +311,7 @@ impl<D: Desk> Handler for Client<D> {
         &mut self,
         channel: ChannelId,
         _term: &str,
-        _columns: u32,
+        columns: u32,
         _rows: u32,
         _width: u32,
         _height: u32,
@@ -320,7 +320,7 @@ impl<D: Desk> Handler for Client<D> {
     ) -> Result<(), Self::Error> {
         match self.waiting.get_mut(&channel) {
             Some(waiting) => {
-                waiting.terminal = true;
+                waiting.terminal = Some(Terminal { columns: usize::try_from(columns).unwrap_or(0) });
                 session.channel_success(channel)
             }
             None => session.channel_failure(channel),

@@ -359,18 +359,25 @@ async fn not_yours_and_not_there_are_the_same_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_no_shell_and_everything_else_is_answered_with_words() {
     let ground = Ground::new().await;
+    // Where nobody answers for the data, what needs none is still said.
     for (command, code, words) in [
         (&["help"][..], 0, "git push berth main"),
-        (&[][..], 0, "There is no shell here"),
-        (&["-tt"][..], 0, "There is no shell here"),
-        (&["cat /etc/passwd"][..], 127, "'cat /etc/passwd' is nothing that this server does"),
+        (&["help", "lgos"][..], 2, "There is no `lgos`. Did you mean `logs`?"),
+        (&[][..], 0, "Usage: ssh -p 2222 berth@localhost COMMAND"),
+        (&["-tt"][..], 0, "Usage: ssh -p 2222 berth@localhost COMMAND\r\n"),
+        (&["cat /etc/passwd"][..], 2, "There is no `cat`."),
+        (&["logs"][..], 2, "`logs` needs APP.\nusage: logs APP [-t]"),
+        (&["create it's"][..], 2, "A quotation mark (') is not closed."),
+        (&["apps"][..], 3, "berth: The database does not answer just now."),
+        (&["apps --json"][..], 3, "{\"kind\":\"away\",\"message\":\"The database does not answer just now.\""),
         (&["-s", "sftp"][..], 255, ""),
     ] {
         let said = ground.ssh(command).await;
         assert_eq!(said.code, Some(code), "{command:?}: {}", said.text);
         assert!(said.text.contains(words), "{command:?}: {}", said.text);
     }
-    assert!(ground.ssh(&["x".repeat(100_000).as_str()]).await.code == Some(127));
+    let said = ground.ssh(&["x".repeat(100_000).as_str()]).await;
+    assert!(said.code == Some(2) && said.text.contains("longer than 96 KiB"), "{}", said.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -421,7 +428,7 @@ async fn while_nobody_can_be_looked_up_everyone_is_told_so_and_nothing_is_done()
     for key in [ground.key(), ground.stranger()] {
         for command in ["git-receive-pack 'shop.git'", "git-upload-pack 'shop.git'", "help"] {
             let said = ground.ssh_as(&key, &[command]).await;
-            assert_eq!(said.code, Some(1));
+            assert_eq!(said.code, Some(3));
             said.says(&["berth: the database does not answer just now", "hint: try again in a minute"]);
         }
     }

@@ -4,11 +4,20 @@ use commands::Urls;
 
 /// Strangers' bytes stay data: control characters become `\xNN`, colours pass.
 pub(crate) fn terminal(text: &str) -> String {
+    escaped(text, |colour| colour)
+}
+
+/// The same for a pipe, a file or a table: colours are left out.
+pub(crate) fn plain(text: &str) -> String {
+    escaped(text, |_| "")
+}
+
+fn escaped<'a>(text: &'a str, with_colour: impl Fn(&'a str) -> &'a str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if let Some(colour) = colour(rest) {
-            shown.push_str(colour);
+            shown.push_str(with_colour(colour));
             rest = &rest[colour.len()..];
             continue;
         }
@@ -33,27 +42,6 @@ fn colour(text: &str) -> Option<&str> {
 pub(crate) fn one_line(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.chars().take(300).collect()
-}
-
-pub(crate) fn greeting(urls: &Urls) -> String {
-    format!("You are signed in to Berth by your key. There is no shell here.\n\n{}", help(urls))
-}
-
-pub(crate) fn help(urls: &Urls) -> String {
-    let Urls { site, ssh, .. } = urls;
-    format!(
-        "Deploy an app by a push:\n\
-         \n\
-         \x20 git remote add berth ssh://{ssh}/<app>.git\n\
-         \x20 git push berth main\n\
-         \n\
-         Your apps, keys and logs: {site}\n"
-    )
-}
-
-pub(crate) fn unknown(command: &str, urls: &Urls) -> String {
-    let command = terminal(command);
-    format!("berth: '{command}' is nothing that this server does\n\n{}", help(urls))
 }
 
 /// Not yours and not there are the same words.
@@ -83,6 +71,13 @@ mod tests {
         assert_eq!(terminal("a\x1b[2Jb\rc\td"), "a\\x1b[2Jb\\x0dc\td");
         assert_eq!(terminal("\x1b[31"), "\\x1b[31");
         assert_eq!(terminal("\u{9b}31mä"), "\\x9b31mä");
+    }
+
+    #[test]
+    fn a_pipe_gets_no_colours_either() {
+        assert_eq!(plain("\x1b[1;32mok\x1b[0m \x1b[2J\x1b"), "ok \\x1b[2J\\x1b");
+        // What is left out makes no new one.
+        assert_eq!(plain("\x1b\x1b[1m[31mx"), "\\x1b[31mx");
     }
 
     #[test]

@@ -39,6 +39,29 @@ pub async fn get(db: impl PgExecutor<'_>, user: UserId) -> Result<Option<User>> 
     .await?)
 }
 
+/// As `get`, for who may not know whether there is a password.
+#[derive(Debug, Clone)]
+pub struct Who {
+    pub email: String,
+    pub name: String,
+    pub customer_name: String,
+    pub confirmed: bool,
+    pub approval: Approval,
+}
+
+pub async fn who(db: impl PgExecutor<'_>, user: UserId, customer: CustomerId) -> Result<Option<Who>> {
+    Ok(query_as!(
+        Who,
+        r#"select u.email, u.name, c.name as customer_name, u.confirmed is not null as "confirmed!", c.approval
+           from users u join membership m on m.user_id = u.id join customer c on c.id = m.customer_id
+           where u.id = $1 and c.id = $2"#,
+        user.0,
+        customer.0
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
 #[derive(Debug, Clone)]
 pub struct Credentials {
     pub id: UserId,

@@ -295,6 +295,7 @@ const NO_EVENT: &[&str] = &[
     "untidy",
     "urls",
     "user",
+    "who",
     "with_rules",
     "words",
 ];

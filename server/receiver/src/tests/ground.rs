@@ -90,7 +90,8 @@ impl Ground {
             runner_token: Secret::new("the token".to_owned()),
             apps_uid_base: UID_BASE,
             commands: commands::Config {
-                database_url: Secret::new(String::new()),
+                // Nobody listens there: the verbs answer that it is away.
+                database_url: Secret::new("postgres://nobody@127.0.0.1:1/none".to_owned()),
                 logs: None,
                 urls: commands::Urls {
                     site: "http://localhost:8080".to_owned(),
@@ -103,11 +104,13 @@ impl Ground {
             },
             limits,
         };
+        let commands = commands::Commands::connect(config.commands.clone()).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = CancellationToken::new();
         let served = tokio::spawn(crate::run_with(
             desk.clone(),
+            commands,
             config,
             vec![listener],
             || {},

@@ -1,0 +1,376 @@
+//! What is shown to programs: the JSON of the API and of `--json` over SSH, so that the two cannot differ.
+//!
+//! Names outside, no ids of rows; moments in RFC 3339 (UTC); sizes in bytes; states as the words of `domain`.
+//! What is absent is null, not left out.
+
+use domain::Time;
+use serde::Serialize;
+
+use crate::{
+    AppHealth, AppRow, AppView, ConfigView, DeployRow, DeployView, EventView, InstanceView, KeyView, LimitsView,
+    ProcessView, Used, VarView, WhoView,
+};
+
+/// In a list of apps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct App {
+    pub name: String,
+    pub url: String,
+    /// `running`, `deploying`, `warned`, `failed`, `stopped`, `empty`
+    pub health: &'static str,
+    /// `v14 serves`
+    pub summary: String,
+    /// The release that serves.
+    pub release: Option<i64>,
+    pub last_deploy: Option<Deploy>,
+    pub created: String,
+}
+
+/// One app, with what it runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AppDetail {
+    pub name: String,
+    pub url: String,
+    pub git_url: String,
+    pub deploy_branch: String,
+    /// What its customer wants of it: `running`, `stopped`
+    pub state: &'static str,
+    pub health: &'static str,
+    pub summary: String,
+    pub release: Option<i64>,
+    pub processes: Vec<Process>,
+    pub instances: Vec<Instance>,
+    /// The latest first.
+    pub deploys: Vec<Deploy>,
+    pub disk_bytes: i64,
+    pub created: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Process {
+    pub process: String,
+    pub count: u16,
+    /// Of each.
+    pub memory_bytes: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Instance {
+    pub process: String,
+    pub index: i32,
+    pub state: &'static str,
+    pub release: i64,
+    /// Takes no new requests and finishes those it has.
+    pub draining: bool,
+    pub memory_bytes: i64,
+    pub restarts: i32,
+    pub since: String,
+    pub server: String,
+    pub reason: Option<Reason>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reason {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// A deploy; once it is live its number is the release's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Deploy {
+    pub number: i64,
+    pub state: &'static str,
+    /// Its release is the one that serves.
+    pub serves: bool,
+    pub cause: &'static str,
+    /// The deploy that this one runs again.
+    pub of: Option<i64>,
+    pub commit: String,
+    pub subject: String,
+    pub branch: String,
+    pub by: Option<String>,
+    pub reason: Option<Reason>,
+    pub created: String,
+    pub ended: Option<String>,
+    /// In order; those not begun are absent. Empty in lists of apps.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    pub step: &'static str,
+    pub started: String,
+    pub ended: Option<String>,
+    pub outcome: Option<&'static str>,
+    pub detail: Option<String>,
+}
+
+/// Of one app.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    pub app: String,
+    pub vars: Vec<Var>,
+    /// What serves was started with others, and no deploy is on its way to change that.
+    pub stale: bool,
+    /// The deploy that rolls them out.
+    pub deploy: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Var {
+    pub name: String,
+    pub secret: bool,
+    /// Null of a secret.
+    pub value: Option<String>,
+    pub bytes: i32,
+    pub by: Option<String>,
+    pub since: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Key {
+    pub name: String,
+    pub kind: String,
+    pub fingerprint: String,
+    pub created: String,
+    pub last_used: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    pub at: String,
+    pub by: Option<String>,
+    /// `page`, `ssh`, `shell`
+    pub door: String,
+    pub from: Option<String>,
+    pub verb: String,
+    pub subject: String,
+    pub before: Option<String>,
+    pub after: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogLine {
+    /// Where a reader goes on.
+    pub cursor: u64,
+    pub at: String,
+    /// `web.1`, `build`
+    pub source: String,
+    pub text: String,
+}
+
+/// Who asks, and what their customer may use.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Who {
+    pub name: String,
+    pub email: String,
+    pub customer: String,
+    pub confirmed: bool,
+    /// `approved`, `waiting`, `refused`
+    pub approval: &'static str,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Limits {
+    pub apps: Of,
+    pub memory_bytes: Of,
+    pub builds: Of,
+    pub disk_bytes: Of,
+    pub build_seconds_max: i32,
+}
+
+/// What is used of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Of {
+    pub used: i64,
+    pub max: i64,
+}
+
+fn at(time: Time) -> String {
+    time.to_string()
+}
+
+fn health(health: AppHealth) -> &'static str {
+    match health {
+        AppHealth::Failed => "failed",
+        AppHealth::Warned => "warned",
+        AppHealth::Deploying => "deploying",
+        AppHealth::Running => "running",
+        AppHealth::Empty => "empty",
+        AppHealth::Stopped => "stopped",
+    }
+}
+
+fn reason(reason: &domain::Reason) -> Reason {
+    Reason { message: reason.message.clone(), hint: reason.hint.clone() }
+}
+
+impl From<&AppRow> for App {
+    fn from(row: &AppRow) -> Self {
+        Self {
+            name: row.name.to_string(),
+            url: row.url.clone(),
+            health: health(row.health),
+            summary: row.summary.clone(),
+            release: row.release.map(|release| release.0),
+            last_deploy: row.last_deploy.as_ref().map(Deploy::from),
+            created: at(row.created),
+        }
+    }
+}
+
+impl From<&AppView> for AppDetail {
+    fn from(view: &AppView) -> Self {
+        Self {
+            name: view.name.to_string(),
+            url: view.url.clone(),
+            git_url: view.git_url.clone(),
+            deploy_branch: view.deploy_branch.clone(),
+            state: view.state.as_str(),
+            health: health(view.health),
+            summary: view.summary.clone(),
+            release: view.release.map(|release| release.0),
+            processes: view.processes.iter().map(Process::from).collect(),
+            instances: view.instances.iter().map(Instance::from).collect(),
+            deploys: view.deploys.iter().map(Deploy::from).collect(),
+            disk_bytes: view.disk.bytes,
+            created: at(view.created),
+        }
+    }
+}
+
+impl From<&ProcessView> for Process {
+    fn from(view: &ProcessView) -> Self {
+        Self { process: view.process.to_string(), count: view.count, memory_bytes: view.memory_bytes }
+    }
+}
+
+impl From<&InstanceView> for Instance {
+    fn from(view: &InstanceView) -> Self {
+        Self {
+            process: view.process.to_string(),
+            index: view.index,
+            state: view.state.as_str(),
+            release: view.release.0,
+            draining: view.draining,
+            memory_bytes: view.memory_bytes,
+            restarts: view.restarts,
+            since: at(view.since),
+            server: view.server.clone(),
+            reason: view.reason.as_ref().map(reason),
+        }
+    }
+}
+
+impl From<&DeployRow> for Deploy {
+    fn from(row: &DeployRow) -> Self {
+        let step = |step: &crate::StepView| Step {
+            step: step.step.as_str(),
+            started: at(step.started),
+            ended: step.ended.map(at),
+            outcome: step.outcome.map(|outcome| outcome.as_str()),
+            detail: step.detail.clone(),
+        };
+        Self {
+            number: row.number,
+            state: row.state.as_str(),
+            serves: row.serves,
+            cause: row.cause.as_str(),
+            of: row.origin,
+            commit: row.commit.to_string(),
+            subject: row.subject.clone(),
+            branch: row.branch.clone(),
+            by: row.by.clone(),
+            reason: row.reason.as_ref().map(reason),
+            created: at(row.created),
+            ended: row.ended.map(at),
+            steps: row.steps.iter().map(step).collect(),
+        }
+    }
+}
+
+impl From<&DeployView> for Deploy {
+    fn from(view: &DeployView) -> Self {
+        Self::from(&view.row)
+    }
+}
+
+impl From<&ConfigView> for Config {
+    fn from(view: &ConfigView) -> Self {
+        let vars = view.vars.iter().map(Var::from).collect();
+        Self { app: view.app.to_string(), vars, stale: view.stale, deploy: view.deploy }
+    }
+}
+
+impl From<&VarView> for Var {
+    fn from(view: &VarView) -> Self {
+        Self {
+            name: view.name.clone(),
+            secret: view.value.is_none(),
+            value: view.value.clone(),
+            bytes: view.bytes,
+            by: view.by.clone(),
+            since: at(view.since),
+        }
+    }
+}
+
+impl From<&KeyView> for Key {
+    fn from(view: &KeyView) -> Self {
+        Self {
+            name: view.name.clone(),
+            kind: view.kind.clone(),
+            fingerprint: view.fingerprint.clone(),
+            created: at(view.created),
+            last_used: view.last_used.map(at),
+        }
+    }
+}
+
+impl From<&EventView> for Event {
+    fn from(view: &EventView) -> Self {
+        Self {
+            at: at(view.at),
+            by: view.by.clone(),
+            door: view.door.clone(),
+            from: view.origin.map(|origin| origin.to_string()),
+            verb: view.verb.clone(),
+            subject: view.subject.clone(),
+            before: view.before.clone(),
+            after: view.after.clone(),
+        }
+    }
+}
+
+impl From<&domain::wire::LogLine> for LogLine {
+    fn from(line: &domain::wire::LogLine) -> Self {
+        Self { cursor: line.cursor, at: at(line.at), source: line.source.clone(), text: line.text.clone() }
+    }
+}
+
+impl From<&WhoView> for Who {
+    fn from(view: &WhoView) -> Self {
+        Self {
+            name: view.name.clone(),
+            email: view.email.clone(),
+            customer: view.customer.clone(),
+            confirmed: view.confirmed,
+            approval: view.approval.as_str(),
+            limits: Limits::from(&view.limits),
+        }
+    }
+}
+
+impl From<&LimitsView> for Limits {
+    fn from(view: &LimitsView) -> Self {
+        let of = |Used { used, max }| Of { used, max };
+        Self {
+            apps: of(view.apps),
+            memory_bytes: of(view.memory_bytes),
+            builds: of(view.builds),
+            disk_bytes: of(view.disk_bytes),
+            build_seconds_max: view.build_seconds_max,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The commands of the platform: the verbs of the pages, by SSH.
+//!
+//! Start reading at `table` (what can be asked), then `run` (one command from its words to its exit code).
+
+mod account;
+mod apps;
+mod args;
+mod channel;
+mod config;
+mod deploys;
+mod help;
+mod logs;
+mod show;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use commands::{Actor, CommandError, Commands, Kind};
+use domain::AppName;
+
+use self::args::Args;
+pub(crate) use self::channel::{Hangup, Input, Out, Typed};
+use self::table::{Found, Verb};
+use crate::words;
+
+pub(crate) const QUOTING: &str =
+    "Words are cut at blanks; quote as for any remote command, once for your own shell and once more: \"'a b'\"";
+/// As a shell says it of Ctrl-C.
+pub(crate) const INTERRUPTED: u32 = 130;
+const DONE: u32 = 0;
+/// Also of a deploy that was followed, and failed.
+const REFUSED: u32 = 1;
+
+/// The one table of exit codes; `help` says it in words.
+pub(crate) fn code(kind: Kind) -> u32 {
+    match kind {
+        Kind::Conflict | Kind::Unauthenticated | Kind::Forbidden | Kind::Limit => REFUSED,
+        Kind::Invalid => 2,
+        Kind::Away | Kind::Internal => 3,
+        Kind::NotFound => 4,
+    }
+}
+
+/// One command that is being carried out.
+pub(crate) struct Run<'o> {
+    commands: Commands,
+    actor: Actor,
+    out: &'o Out,
+    typed: Typed,
+    args: Args,
+    /// For how long a deploy is followed.
+    wait: Duration,
+}
+
+/// Why a command ends early.
+#[derive(Debug)]
+enum Stop {
+    Command(CommandError),
+    /// What was typed makes no command; its usage is shown.
+    Usage(String),
+    Told {
+        kind: Kind,
+        message: String,
+        hint: Option<String>,
+    },
+    /// Nobody listens any more.
+    Gone,
+}
+
+impl From<CommandError> for Stop {
+    fn from(cause: CommandError) -> Self {
+        Self::Command(cause)
+    }
+}
+
+impl Stop {
+    fn told(kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Told { kind, message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+type Ended = Result<u32, Stop>;
+
+impl Run<'_> {
+    /// The app that the first word names. What can be no name is nobody's app.
+    fn app(&self) -> Result<AppName, Stop> {
+        let word = self.args.word(0);
+        word.parse().map_err(|_| no_app(word))
+    }
+
+    fn json(&self) -> bool {
+        self.args.has("json")
+    }
+
+    /// For programs: one line.
+    async fn json_line(&self, shown: &(impl serde::Serialize + Sync)) -> Result<(), Stop> {
+        self.out.say(&format!("{}\n", show::json(shown))).await
+    }
+}
+
+fn no_app(word: &str) -> Stop {
+    let shown: String = word.chars().take(60).collect();
+    Stop::Told { kind: Kind::NotFound, message: format!("There is no app '{shown}'."), hint: None }
+}
+
+/// Carries one command out and says what there is to say; its exit code.
+pub(crate) async fn run(
+    commands: Commands,
+    actor: Actor,
+    out: &Out,
+    typed: Typed,
+    wait: Duration,
+    words: Vec<String>,
+) -> u32 {
+    let found = match table::find(&words) {
+        Found::Verb(verb, rest) => (verb, rest),
+        Found::Nothing => return say(out, help::greeting(&commands, &actor, out).await).await,
+        Found::Unknown(word) => {
+            let _ = out.note(&help::unknown(word, commands.urls())).await;
+            return code(Kind::Invalid);
+        }
+    };
+    let (verb, rest) = found;
+    let json = rest.iter().any(|word| word == "--json");
+    let args = match args::parse(verb, rest) {
+        Ok(args) if args.has("help") => return say(out, Ok(help::of(verb, commands.urls()))).await,
+        Ok(args) => args,
+        Err(message) => return told(out, json, verb, &commands, &actor, Stop::Usage(message)).await,
+    };
+    let typed = if verb.reads { typed } else { Typed::none() };
+    let mut run = Run { commands: commands.clone(), actor: actor.clone(), out, typed, args, wait };
+    match (verb.call)(&mut run).await {
+        Ok(code) => code,
+        Err(stop) => told(out, json, verb, &commands, &actor, stop).await,
+    }
+}
+
+async fn say(out: &Out, text: Result<String, Stop>) -> u32 {
+    match text {
+        Ok(text) => out.say(&text).await.map_or(REFUSED, |()| DONE),
+        Err(_) => REFUSED,
+    }
+}
+
+/// Says why a command ended early, and returns its code.
+async fn told(out: &Out, json: bool, verb: &'static Verb, commands: &Commands, actor: &Actor, stop: Stop) -> u32 {
+    let urls = commands.urls();
+    let (kind, message, mut hint, usage) = match stop {
+        Stop::Gone => return REFUSED,
+        Stop::Usage(message) => (Kind::Invalid, message, None, true),
+        Stop::Told { kind, message, hint } => (kind, message, hint, false),
+        Stop::Command(cause) => {
+            if cause.kind() == Kind::Internal {
+                tracing::error!("`{}` failed: {}", verb.name, crate::desk::chain(&cause));
+            }
+            (cause.kind(), cause.message(), cause.hint(), false)
+        }
+    };
+    if kind == Kind::NotFound && message.starts_with("There is no app") {
+        hint = Some(nearest(commands, actor, &message).await);
+    }
+    let text = if json {
+        format!("{}\n", show::json(&show::Problem { kind: kind_word(kind), message, hint }))
+    } else if usage {
+        format!("{}{}", words::error(&message, None), help::usage(verb, urls))
+    } else {
+        words::error(&message, hint.as_deref())
+    };
+    let _ = out.note(&text).await;
+    code(kind)
+}
+
+/// Only of who asks: another's app is as if it was not there.
+async fn nearest(commands: &Commands, actor: &Actor, message: &str) -> String {
+    let typed = message.split('\'').nth(1).unwrap_or_default();
+    let mine = commands.apps(actor).await.unwrap_or_default();
+    match table::nearest(typed, mine.iter().map(|app| app.name.as_str())) {
+        Some(name) => format!("Did you mean `{name}`?"),
+        None if mine.is_empty() => "You have no apps yet. Make one by: create NAME".to_owned(),
+        None => "See your apps by: apps".to_owned(),
+    }
+}
+
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid => "invalid",
+        Kind::NotFound => "not_found",
+        Kind::Conflict => "conflict",
+        Kind::Unauthenticated => "unauthenticated",
+        Kind::Forbidden => "forbidden",
+        Kind::Limit => "limit",
+        Kind::Away => "away",
+        Kind::Internal => "internal",
+    }
+}
