@@ -20,6 +20,7 @@ mod password;
 mod people;
 mod restore;
 mod tokens;
+mod usage;
 mod users;
 mod verbs;
 mod view;
@@ -44,6 +45,9 @@ pub use self::log::{LogLines, LogWhat};
 pub use self::operator::{CustomersAsked, DecisionsAsked, NewLimits, Operator};
 pub use self::people::{ApprovalRule, Confirmation, Rules};
 pub use self::tokens::{ApiActor, MadeToken, NewToken, TokenView};
+pub use self::usage::{
+    Classes, LatencyView, MemoryUse, Range, Spark, UsageMark, UsageNow, UsagePoint, UsageTotal, UsageView,
+};
 pub use self::users::SignUp;
 pub use self::verbs::Scale;
 pub use self::view::*;

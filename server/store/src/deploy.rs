@@ -340,3 +340,17 @@ pub async fn end_branch_step(
     .await?;
     Ok(done.rows_affected() == 1)
 }
+
+/// Releases of an app that went live since `from`, the newest first, at most `limit`.
+pub async fn went_live(db: impl PgExecutor<'_>, app: AppId, from: Time, limit: i64) -> Result<Vec<(i64, Time)>> {
+    let rows = query!(
+        r#"select number, ended as "ended!" from deploy
+           where app_id = $1 and state = 'live' and ended >= $2 order by number desc limit $3"#,
+        app.0,
+        from as Time,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.number, row.ended)).collect())
+}

@@ -6,7 +6,7 @@ mod rolled;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::{Answers, AppId, CustomerId, Life, SAMPLE_EVERY, Sample, Stretch, Time, Traffic, Work};
+use domain::{Answers, AppId, AppName, CustomerId, Life, SAMPLE_EVERY, Sample, Stretch, Time, Traffic, Work};
 use sqlx::{PgExecutor, PgPool, query, query_scalar};
 
 use self::packed::{pack, unpack};

@@ -155,7 +155,7 @@ pub async fn hours(db: impl PgExecutor<'_>, app: AppId, from: Time, to: Time) ->
 /// Requests of an app by hours, those that somebody saw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Requests {
-    pub app_id: AppId,
+    pub app: AppName,
     pub hours: Vec<Time>,
     pub counts: Vec<i64>,
     pub steps: Vec<i32>,
@@ -164,20 +164,17 @@ pub struct Requests {
 /// Of all apps of a customer, since `from`.
 pub async fn requests(db: impl PgExecutor<'_>, customer: CustomerId, from: Time) -> Result<Vec<Requests>> {
     let rows = query!(
-        r#"select h.app_id, array_agg(h.hour order by h.hour) as "hours!: Vec<Time>",
+        r#"select a.name as app, array_agg(h.hour order by h.hour) as "hours!: Vec<Time>",
                   array_agg(h.ok + h.redirect + h.client_error + h.server_error + h.unanswered order by h.hour)
                       as "counts!: Vec<i64>",
                   array_agg(h.traffic_steps order by h.hour) as "steps!: Vec<i32>"
            from app a join series_hour h on h.app_id = a.id
            where a.customer_id = $1 and a.state <> 'deleted' and h.hour >= $2 and h.traffic_steps > 0
-           group by h.app_id"#,
+           group by a.id"#,
         customer.0,
         from as Time,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|r| Requests { app_id: r.app_id, hours: r.hours, counts: r.counts, steps: r.steps })
-        .collect())
+    Ok(rows.into_iter().map(|r| Requests { app: r.app, hours: r.hours, counts: r.counts, steps: r.steps }).collect())
 }
