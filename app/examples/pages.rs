@@ -88,11 +88,22 @@ fn main() -> io::Result<()> {
         ),
         (
             "deploy",
-            deploy(page, DeployPage { deploy: deploying(), lines: Some(build_lines()), after: "0.142.4".to_owned() }),
+            deploy(
+                page,
+                DeployPage {
+                    app: orchard(),
+                    deploy: deploying(),
+                    lines: Some(build_lines()),
+                    after: "0.142.4".to_owned(),
+                },
+            ),
         ),
         (
             "deploy-failed",
-            deploy(page, DeployPage { deploy: failed(), lines: Some(build_lines()), after: String::new() }),
+            deploy(
+                page,
+                DeployPage { app: orchard(), deploy: failed(), lines: Some(build_lines()), after: String::new() },
+            ),
         ),
         (
             "error",

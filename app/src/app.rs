@@ -5,7 +5,8 @@ use domain::wire::LogLine;
 use leptos::prelude::*;
 
 use crate::disk::on_disk;
-use crate::frame::{Alive, Events, Frame, Page, Place, crumbs};
+use crate::frame::{Alive, Events, Frame, Page, Place};
+use crate::head::{Tab, head};
 use crate::live::of_app;
 use crate::log;
 use crate::new_app::looks_for;
@@ -38,20 +39,11 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
         let name = app.name.to_string();
         let (scale, disk) = (verbs::scale(&app, &scaled), on_disk(&app));
         let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
-        let config = format!("/apps/{}/config", app.name);
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
         let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
         view! {
-            <header class="head">
-                {crumbs(&[("/apps", "Apps")])}
-                <div class="title">
-                    <h1>{name}</h1>
-                    {region("state")}
-                    {region("where")}
-                    {region("acts")}
-                </div>
-            </header>
+            {head(&app, Tab::Overview)}
             {region("notice")}
             {region("vitals")}
             <div class="cols">
@@ -92,8 +84,6 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                             </dd>
                         </dl>
                         <p>
-                            <a href=config>"Config vars"</a>
-                            " · "
                             <a href=activity>"Who changed what"</a>
                             " · "
                             <a href=delete>"Delete this app"</a>

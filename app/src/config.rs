@@ -1,11 +1,12 @@
 //! An app's config vars: what it finds in its environment. A secret is never shown again, not even to who set it.
 
-use commands::{ConfigView, VarView};
+use commands::{AppView, ConfigView, VarView};
 use leptos::prelude::*;
 
 use crate::form::{Area, Field, Typed, summary};
-use crate::frame::{Alive, Frame, Page, Place, crumbs_of};
-use crate::live::bare;
+use crate::frame::{Alive, Events, Frame, Page, Place};
+use crate::head::{Tab, head};
+use crate::region::Region;
 use crate::when::Moment;
 
 /// What was typed. The value of a secret, and the text of many, are never sent back.
@@ -24,18 +25,20 @@ impl Default for ConfigForm {
     }
 }
 
-pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
+pub fn config(page: Page<'_>, app: AppView, config: ConfigView, form: ConfigForm) -> String {
     let now = page.now;
-    // A release that rolls a change out ends: without scripting the page comes again and says so.
-    let alive = if config.deploy.is_some() { Alive::Again } else { Alive::No };
-    Frame::new(page, format!("Config of {} · Berth", config.app)).place(Place::Apps).alive(alive).html(move || {
+    let mut frame = Frame::new(page, format!("Config of {} · Berth", config.app)).place(Place::Apps);
+    // A release that rolls a change out ends, and then the page says so.
+    frame = frame.alive(if config.deploy.is_some() { Alive::Moves } else { Alive::Live });
+    frame = frame.events(Events { path: format!("/apps/{}/config/events", config.app), after: String::new() });
+    frame.html(move || {
         let name = config.app.to_string();
         let text = Typed { value: String::new(), error: form.text };
         let wrong = summary(
             None,
             &[("name", "the name", &form.name), ("value", "the value", &form.value), ("text", "the lines", &text)],
         );
-        let notice = notice(&config);
+        let notice = config_notice(&config).view();
         let action = format!("/apps/{name}/config");
         let many = format!("/apps/{name}/config/many");
         let rows: Vec<_> = config.vars.into_iter().map(|var| row(&name, var, now)).collect();
@@ -62,15 +65,7 @@ pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
         };
         let open = text.error.is_some();
         view! {
-            <header class="head">
-                {crumbs_of(&name)}
-                <div class="title">
-                    <h1>"Config of " {name.clone()}</h1>
-                    <p class="where">
-                        <a href=config.url.clone()>{bare(&config.url)}</a>
-                    </p>
-                </div>
-            </header>
+            {head(&app, Tab::Config)}
             {wrong}
             {notice}
             <section class="sheet" id="vars">
@@ -111,6 +106,11 @@ pub fn config(page: Page<'_>, config: ConfigView, form: ConfigForm) -> String {
             </section>
         }
     })
+}
+
+/// What the config's page says of the release that rolls a change out.
+pub fn config_notice(config: &ConfigView) -> Region {
+    Region::new("config", notice(config))
 }
 
 fn notice(config: &ConfigView) -> Option<AnyView> {

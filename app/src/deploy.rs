@@ -1,14 +1,16 @@
 //! Where is it, why did it fail, what now? One deploy.
 
-use commands::DeployView;
+use commands::{AppView, DeployView};
 use domain::wire::LogLine;
 use leptos::prelude::*;
 
-use crate::frame::{Alive, Events, Frame, Page, Place, crumbs_of};
+use crate::frame::{Alive, Events, Frame, Page, Place};
+use crate::head::{Tab, head};
 use crate::live::{moves, of_deploy};
 use crate::{log, state};
 
 pub struct DeployPage {
+    pub app: AppView,
     pub deploy: DeployView,
     /// `None` when the log is away.
     pub lines: Option<Vec<LogLine>>,
@@ -17,9 +19,9 @@ pub struct DeployPage {
 }
 
 pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
-    let DeployPage { deploy, lines, after } = shown;
+    let DeployPage { app: owner, deploy, lines, after } = shown;
     let moving = moves(&deploy);
-    let mut regions = of_deploy(&deploy, page.now);
+    let mut regions = of_deploy(&owner, &deploy, page.now);
     let mut region = move |name: &str| {
         let at = regions.iter().position(|region| region.name == name)?;
         Some(regions.swap_remove(at).view())
@@ -39,13 +41,7 @@ pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
             view! { <p class="hint">"You may close this page: the deploy goes on, and the log is kept."</p> }
         });
         view! {
-            <header class="head">
-                {crumbs_of(&app)}
-                <div class="title">
-                    <h1>{format!("{app}, deploy {number}")}</h1>
-                    {region("where")}
-                </div>
-            </header>
+            {head(&owner, Tab::Deploys)}
             <div class="cols">
                 <div>
                     {region("deploy")}

@@ -156,12 +156,12 @@ pub fn Area(
 }
 
 /// Text for the inside of an element that Leptos does not escape: a `textarea`.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The error beside a field.
-fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
+pub fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
     let text = error?;
     Some(
         view! {

@@ -64,6 +64,8 @@ pub enum Alive {
     Again,
     /// Nothing moves; copy buttons, a log that is shown from its end.
     Buttons,
+    /// Something may move; without scripting the page stands still, so that nobody loses what they type.
+    Live,
     /// Something moves: without scripting the page comes again every 5 s.
     Moves,
 }
@@ -112,7 +114,7 @@ impl<'a> Frame<'a> {
     fn view(self, main: impl IntoView + 'static) -> impl IntoView {
         let Frame { page, title, description, place, alive, events } = self;
         let file = |name: &str| format!("{}/{name}", page.site.assets);
-        let script = (matches!(alive, Alive::Buttons | Alive::Moves) && page.site.islands).then(|| {
+        let script = (matches!(alive, Alive::Buttons | Alive::Live | Alive::Moves) && page.site.islands).then(|| {
             view! {
                 <link rel="preload" href={file("berth_bg.wasm")} r#as="fetch" type="application/wasm" crossorigin="anonymous"/>
                 <script type="module" src={file("berth.js")}></script>

@@ -5,33 +5,41 @@ use domain::{AppState, DeployState, InstanceState, Step, Time};
 use islands::words::took;
 use leptos::prelude::*;
 
+use crate::head::of_head;
 use crate::region::Region;
-use crate::state::{self, pill, sentence};
+use crate::state::sentence;
 use crate::steps::{millis, shown, step_times, steps, ticking};
 use crate::traffic::{failed, traffic};
-use crate::verbs::{acts, cause, offer};
+use crate::verbs::{cause, offer};
 use crate::when::{Moment, said};
 
 /// `newest`: the app's newest deploy with its steps, if there is one.
 pub fn of_app(app: &AppView, newest: Option<&DeployView>, now: Time) -> Vec<Region> {
     let open = newest.filter(|deploy| !deploy.row.state.is_final());
-    vec![
-        Region::new("state", pill(state::health(app.health, app.release.is_some()))),
-        Region::new("where", place(&app.url, app.release.map(|n| n.0))),
-        Region::new("acts", acts(app)),
+    let rest = [
         Region::new("notice", notice(app, open.is_some())),
         Region::new("vitals", vitals(app, now)),
         Region::new("deploy", open.map(|deploy| open_deploy(deploy, now))),
         Region::new("rail", rail(app, now)),
-    ]
+    ];
+    of_head(app).into_iter().chain(rest).collect()
 }
 
-pub fn of_deploy(deploy: &DeployView, now: Time) -> Vec<Region> {
-    vec![
-        Region::new("where", place(&deploy.app_url, deploy.serving.map(|n| n.0))),
-        Region::new("deploy", whole_deploy(deploy, now)),
-        Region::new("meaning", meaning(deploy)),
-    ]
+/// Of one deploy's page; `app` for what stands above it.
+pub fn of_deploy(app: &AppView, deploy: &DeployView, now: Time) -> Vec<Region> {
+    let rest = [Region::new("deploy", whole_deploy(deploy, now)), Region::new("meaning", meaning(deploy))];
+    of_head(app).into_iter().chain(rest).collect()
+}
+
+/// A page of an app's deploys.
+pub fn all_deploys(app: &str, rows: &[DeployRow], now: Time) -> Region {
+    let html = if rows.is_empty() {
+        view! { <p class="hint">"None yet. Each push that serves becomes a release."</p> }.into_any()
+    } else {
+        let entries: Vec<_> = rows.iter().map(|row| entry(app, row, now)).collect();
+        view! { <ol class="rail">{entries}</ol> }.into_any()
+    };
+    Region::new("deploys", html)
 }
 
 /// A deploy moves until it has its verdict and every step that began has ended.
@@ -48,7 +56,7 @@ pub fn bare(url: &str) -> String {
     url.split_once("://").map_or(url, |(_, rest)| rest).to_owned()
 }
 
-fn place(url: &str, release: Option<i64>) -> AnyView {
+pub fn place(url: &str, release: Option<i64>) -> AnyView {
     let serves = match release {
         Some(release) => format!(" · v{release} serves"),
         None => " · nothing serves yet".to_owned(),

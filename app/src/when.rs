@@ -31,13 +31,18 @@ pub fn said(now: Time, at: Time) -> String {
         0 => format!("today {clock}"),
         1 => format!("yesterday {clock}"),
         _ => {
-            let month = MONTHS.get(usize::from(u8::from(then.month())) - 1).copied().unwrap_or("");
+            let month = month(at);
             match today.year() == then.year() {
                 true => format!("{} {month}", then.day()),
                 false => format!("{} {month} {}", then.day(), then.year()),
             }
         }
     }
+}
+
+/// "Nov"
+pub fn month(at: Time) -> &'static str {
+    MONTHS.get(usize::from(u8::from(at.utc().month())) - 1).copied().unwrap_or("")
 }
 
 #[cfg(test)]

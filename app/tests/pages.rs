@@ -86,11 +86,46 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
         ),
         (
             "config",
-            config(page, config_view(hostile), ConfigForm { name: typed(), value: typed(), ..ConfigForm::default() }),
+            config(
+                page,
+                orchard(),
+                config_view(hostile),
+                ConfigForm { name: typed(), value: typed(), ..ConfigForm::default() },
+            ),
         ),
         ("delete", delete(page, "orchard", typed())),
-        ("deploy", deploy(page, DeployPage { deploy: deploy_view, lines: Some(lines()), after: String::new() })),
+        (
+            "deploy",
+            deploy(
+                page,
+                DeployPage { app: orchard(), deploy: deploy_view, lines: Some(lines()), after: String::new() },
+            ),
+        ),
         ("error", error(page, problem)),
+        (
+            "logs",
+            logs(
+                page,
+                LogsPage {
+                    app: orchard(),
+                    form: LogsForm { text: typed(), source: typed(), since: typed(), until: typed() },
+                    shown: Some(wire::LogPage {
+                        lines: lines(),
+                        before: Some(7),
+                        after: Some(9),
+                        ..Default::default()
+                    }),
+                    after: None,
+                },
+            ),
+        ),
+        (
+            "deploys",
+            deploys(
+                page,
+                DeploysPage { app: orchard(), rows: vec![hostile_row(DeployState::Live)], older: true, next: Some(7) },
+            ),
+        ),
     ]
 }
 
@@ -168,14 +203,35 @@ fn what_the_stream_sends_has_its_place_on_the_page() {
         scaled: Default::default(),
     };
     check(app::app(page, shown), of_app(&orchard(), Some(&deploying()), NOW));
-    let shown = DeployPage { deploy: failed(), lines: None, after: String::new() };
-    check(deploy(page, shown), of_deploy(&failed(), NOW));
+    let shown = DeployPage { app: orchard(), deploy: failed(), lines: None, after: String::new() };
+    check(deploy(page, shown), of_deploy(&orchard(), &failed(), NOW));
+}
+
+#[test]
+fn a_logs_links_keep_what_was_asked_for() {
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    let form = || LogsForm { text: Typed::new("5\"0 &<ä"), source: Typed::new("web"), ..LogsForm::default() };
+    let asked = "?text=5%220%20%26%3C%C3%A4&source=web";
+    assert_eq!(form().query(Some(("before", 7))), format!("{asked}&before=7"));
+    assert_eq!(LogsForm::default().query(None), "");
+    let shown = |page: wire::LogPage, after| LogsPage { app: orchard(), form: form(), shown: Some(page), after };
+    let middle = wire::LogPage { before: Some(7), after: Some(9), stopped: Some(NOW), ..Default::default() };
+    let html = logs(page, shown(middle, None)).replace("&amp;", "&");
+    for link in ["&before=7", "&after=9", ""] {
+        assert!(html.contains(&format!("href=\"/apps/orchard/logs{asked}{link}\"")), "{link}\n{html}");
+    }
+    assert!(html.contains(&format!("/logs/download{asked}")) && !html.contains("data-events"));
+    assert!(read(&html).contains("and found none that match"));
+    let html = logs(page, shown(wire::LogPage::default(), Some("9.0.0".to_owned()))).replace("&amp;", "&");
+    assert!(html.contains(&format!("data-events=\"/apps/orchard/logs/events{asked}\"")), "{html}");
+    assert!(read(&html).contains("No line matches."));
 }
 
 fn deploy_page(view: DeployView) -> String {
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    deploy(page, DeployPage { deploy: view, lines: Some(build_lines()), after: "0.142.4".to_owned() })
+    deploy(page, DeployPage { app: orchard(), deploy: view, lines: Some(build_lines()), after: "0.142.4".to_owned() })
 }
 
 #[test]

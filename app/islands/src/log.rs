@@ -1,5 +1,6 @@
-//! A log's tail. The server renders the first lines; the browser appends, follows the end, stands
-//! still while somebody reads further up, and keeps some hundreds of lines.
+//! A log's tail. The server renders the first lines; the browser appends, follows the end, and keeps
+//! some hundreds of lines. Who reads further up keeps their place: nothing moves above them, and what
+//! comes meanwhile is counted.
 
 use leptos::html::Div;
 use leptos::prelude::*;
@@ -26,9 +27,9 @@ pub fn LogTail(children: Children) -> impl IntoView {
     let to_end = move |_| {
         #[cfg(feature = "hydrate")]
         if let Some(pre) = root.get_untracked().and_then(|root| browser::pre(&root)) {
+            // The rest happens where scrolling is heard.
             pre.set_scroll_top(pre.scroll_height());
         }
-        missed.set(0);
     };
 
     view! {
@@ -37,8 +38,8 @@ pub fn LogTail(children: Children) -> impl IntoView {
             <p class="follow" hidden=move || missed.get() == 0>
                 <button type="button" class="btn small" on:click=to_end>
                     {move || match missed.get() {
-                        1 => "1 new line".to_owned(),
-                        n => format!("{n} new lines"),
+                        1 => "1 new line, follow again".to_owned(),
+                        n => format!("{n} new lines, follow again"),
                     }}
                 </button>
             </p>
@@ -68,7 +69,8 @@ pub fn StreamMark() -> impl IntoView {
 
 #[cfg(feature = "hydrate")]
 mod browser {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
     use std::rc::Rc;
 
     use leptos::prelude::*;
@@ -86,56 +88,130 @@ mod browser {
         root.query_selector("pre").ok().flatten()?.dyn_into().ok()
     }
 
+    /// What came while somebody read further up, and has no room below them.
+    #[derive(Default)]
+    struct Held {
+        chunks: VecDeque<(String, usize)>,
+        lines: usize,
+        left_out: usize,
+    }
+
+    impl Held {
+        fn push(&mut self, html: &str, lines: usize) {
+            self.chunks.push_back((html.to_owned(), lines));
+            self.lines += lines;
+            while self.lines > LINES_MAX as usize && self.chunks.len() > 1 {
+                let gone = self.chunks.pop_front().map_or(0, |(_, lines)| lines);
+                self.lines -= gone;
+                self.left_out += gone;
+            }
+        }
+
+        fn take(&mut self) -> String {
+            let Held { chunks, left_out, .. } = std::mem::take(self);
+            let mut html = String::new();
+            if left_out > 0 {
+                html.push_str("<span><em>");
+                html.push_str(&left_out.to_string());
+                html.push_str(" lines that came meanwhile are not shown here; the log has them\n</em></span>");
+            }
+            chunks.iter().for_each(|(chunk, _)| html.push_str(chunk));
+            html
+        }
+    }
+
+    struct Tail {
+        pre: HtmlElement,
+        following: Cell<bool>,
+        held: RefCell<Held>,
+        missed: RwSignal<usize>,
+    }
+
+    impl Tail {
+        fn append(&self, html: &str) {
+            let _ = self.pre.insert_adjacent_html("beforeend", html);
+        }
+
+        fn to_end(&self) {
+            self.pre.set_scroll_top(self.pre.scroll_height());
+        }
+
+        fn trim(&self) {
+            while self.pre.child_element_count() > LINES_MAX
+                && let Some(first) = self.pre.first_element_child()
+            {
+                first.remove();
+            }
+        }
+
+        fn scrolled(&self) {
+            let at_end = self.pre.scroll_top() + self.pre.client_height() >= self.pre.scroll_height() - 24;
+            if at_end == self.following.replace(at_end) || !at_end {
+                return;
+            }
+            let html = self.held.borrow_mut().take();
+            self.append(&html);
+            self.trim();
+            self.to_end();
+            self.missed.set(0);
+        }
+
+        fn lines(&self, html: &str) {
+            // Each line is one; within them there is none (`log::rows` of the pages).
+            let new = html.matches("<span>").count();
+            if self.following.get() {
+                self.append(html);
+                self.trim();
+                self.to_end();
+                return;
+            }
+            if self.held.borrow().chunks.is_empty() && self.pre.child_element_count() < LINES_READ_MAX {
+                self.append(html);
+            } else {
+                self.held.borrow_mut().push(html, new);
+            }
+            self.missed.update(|n| *n += new);
+        }
+
+        /// Another deploy begins: its log is its own.
+        fn begin(&self, number: &str) {
+            self.pre.set_text_content(None);
+            let _ = self.pre.dataset().set("number", number);
+            self.held.take();
+            self.missed.set(0);
+        }
+    }
+
     pub fn follow(root: &Element, missed: RwSignal<usize>) {
         let Some(pre) = pre(root) else { return };
         let section = root.closest("section").ok().flatten();
         let empty = root.query_selector("pre + p").ok().flatten();
-        pre.set_scroll_top(pre.scroll_height());
+        let tail = Rc::new(Tail { pre, following: Cell::new(true), held: RefCell::default(), missed });
+        tail.to_end();
 
-        let following = Rc::new(Cell::new(true));
-        let scrolled = Closure::<dyn FnMut()>::new({
-            let (pre, following) = (pre.clone(), following.clone());
-            move || {
-                let at_end = pre.scroll_top() + pre.client_height() >= pre.scroll_height() - 24;
-                following.set(at_end);
-                if at_end {
-                    missed.set(0);
-                }
-            }
-        });
-        let _ = pre.add_event_listener_with_callback("scroll", scrolled.as_ref().unchecked_ref());
+        let heard = Rc::clone(&tail);
+        let scrolled = Closure::<dyn FnMut()>::new(move || heard.scrolled());
+        let _ = tail.pre.add_event_listener_with_callback("scroll", scrolled.as_ref().unchecked_ref());
         scrolled.forget();
 
-        let own = pre.dataset().get("log").unwrap_or_default();
+        let own = tail.pre.dataset().get("log").unwrap_or_default();
         listen(move |heard| {
             let Heard::Lines { log, number, html } = heard else { return };
             if log != own {
                 return;
             }
-            // Another deploy begins: its log is its own.
-            if pre.dataset().get("number").as_deref() != Some(number) {
-                pre.set_text_content(None);
-                let _ = pre.dataset().set("number", number);
-                missed.set(0);
+            if tail.pre.dataset().get("number").as_deref() != Some(number) {
+                tail.begin(number);
             }
-            let before = pre.child_element_count();
-            let _ = pre.insert_adjacent_html("beforeend", html);
-            let new = pre.child_element_count().saturating_sub(before);
-            let most = if following.get() { LINES_MAX } else { LINES_READ_MAX };
-            while pre.child_element_count() > most
-                && let Some(first) = pre.first_element_child()
-            {
-                first.remove();
+            // Without lines it only says how far the log is.
+            if html.is_empty() {
+                return;
             }
-            if following.get() {
-                pre.set_scroll_top(pre.scroll_height());
-            } else {
-                missed.update(|n| *n += new as usize);
-            }
-            for shown in section.iter().filter(|_| new > 0) {
+            tail.lines(html);
+            for shown in section.iter() {
                 let _ = shown.remove_attribute("hidden");
             }
-            for hidden in empty.iter().filter(|_| new > 0) {
+            for hidden in empty.iter() {
                 let _ = hidden.set_attribute("hidden", "");
             }
         });

@@ -139,7 +139,9 @@ mod browser {
             if hub.ended.get() || hidden || hub.source.borrow().is_some() || hub.path.borrow().is_empty() {
                 return;
             }
-            let url = format!("{}?after={}", hub.path.borrow(), hub.cursor.borrow());
+            // The path of a filtered log has a question of its own.
+            let mark = if hub.path.borrow().contains('?') { '&' } else { '?' };
+            let url = format!("{}{mark}after={}", hub.path.borrow(), hub.cursor.borrow());
             let Ok(source) = EventSource::new(&url) else { return };
             for (name, handler) in hub.handlers.borrow().iter() {
                 let _ = source.add_event_listener_with_callback(name, handler.as_ref().unchecked_ref());

@@ -5,7 +5,10 @@ use domain::{AppId, AppName, BundleHash, CommitId, DeployId, Outcome, SourceHash
 use store::Tx;
 
 use crate::apps::deploy_row;
-use crate::{Actor, CommandError, Commands, DeployView, timely};
+use crate::{Actor, CommandError, Commands, DeployRow, DeployView, timely};
+
+/// Of [`Commands::deploys`].
+pub const DEPLOYS_A_PAGE: i64 = 20;
 
 /// Where a push goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,30 @@ impl Commands {
                 row: deploy_row(deploy, owned.release_number, steps),
                 serving: owned.release_number,
             })
+        })
+        .await
+    }
+
+    /// A page of an app's deploys, the latest first: those before number `before`, or the newest.
+    pub async fn deploys(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        before: Option<i64>,
+    ) -> Result<Vec<DeployRow>, CommandError> {
+        timely(async {
+            let mut tx = self.db.snapshot().await?;
+            let owned = store::app::get(&mut **tx, actor.customer, app).await?;
+            let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
+            let before = before.unwrap_or(i64::MAX);
+            let deploys = store::deploy::list_before(&mut **tx, owned.id, before, DEPLOYS_A_PAGE).await?;
+            let mut steps = store::deploy::steps_before(&mut **tx, owned.id, before, DEPLOYS_A_PAGE).await?;
+            tx.commit().await?;
+            let row = |deploy: store::deploy::Deploy| {
+                let steps = steps.remove(&deploy.id).unwrap_or_default();
+                deploy_row(deploy, owned.release_number, steps)
+            };
+            Ok(deploys.into_iter().map(row).collect())
         })
         .await
     }

@@ -37,11 +37,11 @@ use tokio::sync::watch;
 use self::password::Passwords;
 
 pub use self::config::{ConfigView, Shown, VarSet, VarView, parse_env};
-pub use self::deploys::{BranchMove, NewPush, PushTarget, Repository};
+pub use self::deploys::{BranchMove, DEPLOYS_A_PAGE, NewPush, PushTarget, Repository};
 pub use self::disk::{DiskView, Naming, Untidy, kind_name, size};
 pub use self::error::{CommandError, Kind};
 pub use self::limits::EVENTS_A_PAGE;
-pub use self::log::{LogLines, LogWhat};
+pub use self::log::{LogLines, LogTurn, LogWhat};
 pub use self::operator::{CustomersAsked, DecisionsAsked, NewLimits, Operator};
 pub use self::people::{ApprovalRule, Confirmation, Rules};
 pub use self::tokens::{ApiActor, MadeToken, NewToken, TokenView};

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use domain::AppName;
-use domain::wire::{LogLine, LogStream};
+use domain::wire::{LogLine, LogPage, LogStream};
+use domain::{AppName, LogFilter};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
@@ -35,6 +35,16 @@ impl Stream for LogLines {
     }
 }
 
+/// Which way a log is turned over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTurn {
+    /// The newest.
+    Last,
+    /// Those before this cursor.
+    Before(u64),
+    After(u64),
+}
+
 impl Commands {
     /// Lines after the cursor `after`, or without it the last `limit`; with `follow` it goes on with what comes.
     pub async fn log(
@@ -46,22 +56,68 @@ impl Commands {
         limit: usize,
         follow: bool,
     ) -> Result<LogLines, CommandError> {
+        let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
+        let follow = if follow { "&follow=1" } else { "" };
+        self.lines(actor, app, what, format!("&limit={limit}{after}{follow}")).await
+    }
+
+    /// All lines that match, oldest first, up to the present end.
+    pub async fn log_whole(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        what: LogWhat,
+        filter: &LogFilter,
+    ) -> Result<LogLines, CommandError> {
+        self.lines(actor, app, what, format!("&all=1{}", filter.query())).await
+    }
+
+    /// At most `lines` that match, in one direction.
+    pub async fn log_page(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        what: LogWhat,
+        turn: LogTurn,
+        filter: &LogFilter,
+        lines: usize,
+    ) -> Result<LogPage, CommandError> {
         timely(async {
-            let app = self.push_target(actor, app).await?.app;
-            let stream = match what {
-                LogWhat::App => LogStream::App(app),
-                LogWhat::Deploy(number) => LogStream::Deploy(app, number),
+            let (stream, logs) = self.stream_of(actor, app, what).await?;
+            let turn = match turn {
+                LogTurn::Last => String::new(),
+                LogTurn::Before(cursor) => format!("&before={cursor}"),
+                LogTurn::After(cursor) => format!("&after={cursor}"),
             };
-            let Some(logs) = &self.logs else {
-                return Err(CommandError::internal("this door was not given the logs process"));
-            };
-            let after = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
-            let follow = if follow { "&follow=1" } else { "" };
-            let path = format!("/v1/stream?stream={stream}&limit={limit}{after}{follow}");
-            let bytes = logs.get_stream(&path, HEAD_TIMEOUT).await?;
+            let path = format!("/v1/page?stream={stream}&lines={lines}{turn}{}", filter.query());
+            Ok(logs.get(&path, HEAD_TIMEOUT).await?)
+        })
+        .await
+    }
+
+    async fn lines(&self, actor: &Actor, app: &AppName, what: LogWhat, wish: String) -> Result<LogLines, CommandError> {
+        timely(async {
+            let (stream, logs) = self.stream_of(actor, app, what).await?;
+            let bytes = logs.get_stream(&format!("/v1/stream?stream={stream}{wish}"), HEAD_TIMEOUT).await?;
             Ok(LogLines { lines: parse(bytes.map_err(CommandError::from)).boxed() })
         })
         .await
+    }
+
+    /// After the owner was checked.
+    async fn stream_of(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        what: LogWhat,
+    ) -> Result<(LogStream, &link::Client), CommandError> {
+        let app = self.push_target(actor, app).await?.app;
+        let stream = match what {
+            LogWhat::App => LogStream::App(app),
+            LogWhat::Deploy(number) => LogStream::Deploy(app, number),
+        };
+        let logs = self.logs.as_ref();
+        Ok((stream, logs.ok_or_else(|| CommandError::internal("this door was not given the logs process"))?))
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod hash;
 mod id;
+mod log_filter;
 mod meter;
 mod money;
 mod month;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use self::hash::{BundleHash, CommitId, HashError, ImageHash, SourceHash};
 pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, MailId, PricePlanId, ServerId, TokenId, UserId};
+pub use self::log_filter::{LogFilter, in_query};
 pub use self::meter::{Life, Meter, Reading};
 pub use self::money::{Currency, Money};
 pub use self::month::Month;

@@ -46,6 +46,30 @@ impl Time {
         Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// What a form's field of date and time holds, read as UTC: `2026-11-17T14:31`, or with `:07`. The
+    /// first moment of that minute or second, and the last.
+    pub fn from_field(text: &str) -> Option<(Time, Time)> {
+        let (date, clock) = text.trim().split_once(['T', ' '])?;
+        let part = |text: &str, digits: usize| {
+            (text.len() == digits && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse::<u16>().ok())?
+        };
+        let mut date = date.splitn(3, '-');
+        let (year, month, day) = (part(date.next()?, 4)?, part(date.next()?, 2)?, part(date.next()?, 2)?);
+        let mut clock = clock.splitn(3, ':');
+        let (hour, minute) = (part(clock.next()?, 2)?, part(clock.next()?, 2)?);
+        let (second, long) = match clock.next() {
+            // Browsers add a fraction that nobody typed.
+            Some(second) => (part(second.split('.').next()?, 2)?, 1_000_000),
+            None => (0, 60_000_000),
+        };
+        let byte = |n: u16| u8::try_from(n).ok();
+        let month = time::Month::try_from(byte(month)?).ok()?;
+        let date = time::Date::from_calendar_date(i32::from(year), month, byte(day)?).ok()?;
+        let clock = time::Time::from_hms(byte(hour)?, byte(minute)?, byte(second)?).ok()?;
+        let first = i64::try_from(date.with_time(clock).assume_utc().unix_timestamp_nanos() / 1000).ok()?;
+        Some((Self(first), Self(first.saturating_add(long - 1))))
+    }
+
     /// As a calendar date and time in UTC; moments outside year 1 to 9999 are clamped.
     pub fn utc(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
@@ -110,6 +134,17 @@ mod sql {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_of_a_form_is_a_whole_minute_or_second() {
+        let read = |text: &str| Time::from_field(text).map(|(a, b)| (a.to_string(), b.unix_micros() - a.unix_micros()));
+        assert_eq!(read("2026-11-17T14:31"), Some(("2026-11-17T14:31:00Z".to_owned(), 59_999_999)));
+        assert_eq!(read(" 2026-11-17 14:31:07.5 "), Some(("2026-11-17T14:31:07Z".to_owned(), 999_999)));
+        for bad in ["", "2026-11-17", "2026-13-01T00:00", "2026-11-17T25:00", "26-11-17T14:31", "2026-11-17T+1:31", "T"]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn an_hour_begins_where_utc_says() {

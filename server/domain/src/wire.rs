@@ -12,7 +12,8 @@
 //! | coordinator `POST /v1/routes` | balancer | [`Ask`] → [`Routes`], or 204 |
 //! | coordinator `POST /v1/counts` | balancer | [`BalancerReport`] → [`Committed`] |
 //! | logs `POST /v1/lines` | runner | [`Lines`] → 204 |
-//! | logs `GET /v1/stream?stream=S&after=C&limit=N[&follow=1]` | web, receiver, control | → a JSON [`LogLine`] a line; with `follow` it stays open (an empty line every 10 s) and N counts only where it begins; without `after`, the last N (1,000; at most 10,000), or with `since=µs` the first N of that time or later; `berth` lines say what is not there any more |
+//! | logs `GET /v1/stream?stream=S&after=C&limit=N[&follow=1]` | web, receiver, control | → a JSON [`LogLine`] a line; with `follow` it stays open (an empty line every 10 s) and N counts only where it begins; without `after`, the last N (1,000; at most 10,000), or with `since=µs` the first N of that time or later; `berth` lines say what is not there any more. With `text=`, `source=`, `until=µs` ([`LogFilter`](crate::LogFilter)) only what matches, and with `all=1` up to the present end, however much that is |
+//! | logs `GET /v1/page?stream=S&lines=N[&before=C|&after=C]` | web, receiver, control | → [`LogPage`]: the last N lines before C (or of all), or the first N after C; filters as above |
 //! | logs `POST /v1/sizes` | control | → [`LogSizes`] |
 //! | logs `DELETE /v1/app/ID` | control | → 204: all logs of an app, for good |
 //! | runner (a socket of its own: [`GitCall`]) | receiver | descriptors by SCM_RIGHTS |
@@ -489,6 +490,21 @@ impl TryFrom<String> for LogStream {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSizes {
     pub apps: BTreeMap<AppId, u64>,
+}
+
+/// A piece of a log that is turned over like a page, in either direction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// Oldest first.
+    pub lines: Vec<LogLine>,
+    /// Ask with this for what is older; `None`: nothing is.
+    pub before: Option<u64>,
+    /// Ask with this for what is newer; `None`: this is the newest.
+    pub after: Option<u64>,
+    /// The page is not full, as one look reads only so much: it came to lines of about this time.
+    pub stopped: Option<Time>,
+    /// The newest line's cursor at that moment: what comes is after it.
+    pub end: u64,
 }
 
 /// A line as logs keeps it.

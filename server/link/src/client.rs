@@ -85,6 +85,17 @@ impl Client {
         self.within(path, timeout, whole).await
     }
 
+    /// Asks for JSON.
+    pub async fn get<A: DeserializeOwned>(&self, path: &str, timeout: Duration) -> Result<A, LinkError> {
+        let empty = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
+        let whole = async {
+            let (answer, _connection) = self.call(Method::GET, path, empty).await?;
+            let bytes = self.collect(path, answer.into_body()).await?;
+            serde_json::from_slice(&bytes).map_err(|cause| self.bad_json(path, cause))
+        };
+        self.within(path, timeout, whole).await
+    }
+
     /// A body without an end in time: logs being followed, an image. `timeout` is for the head.
     pub async fn get_stream(
         &self,

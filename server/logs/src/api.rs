@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
-use domain::wire::{Lines, LogSizes, LogStream};
-use domain::{AppId, Time};
+use domain::wire::{Lines, LogPage, LogSizes, LogStream};
+use domain::{AppId, LogFilter, Time};
 use link::Role;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Archive, From, chain};
 use crate::error::StoreError;
+use crate::page::{Towards, Turn};
 use crate::read::{Chunk, Place, Wish};
 
 /// A batch: its JSON, its lines.
@@ -41,6 +42,8 @@ const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// An answer without `follow`.
 const LINES_MAX: u64 = 10_000;
 const LINES_DEFAULT: u64 = 1_000;
+const PAGE_LINES_DEFAULT: usize = 200;
+const PAGE_LINES_MAX: usize = 1_000;
 /// How far a follower of an app's log may fall behind. (A deploy's log is finite, and wanted whole.)
 const BEHIND_MAX: u64 = 10_000;
 /// How often an open answer shows that it is open.
@@ -66,6 +69,7 @@ pub(crate) fn router(archive: Arc<Archive>, stop: CancellationToken) -> Router {
     Router::new()
         .route("/v1/lines", post(lines))
         .route("/v1/stream", get(stream))
+        .route("/v1/page", get(page))
         .route("/v1/sizes", post(sizes))
         .route("/v1/app/{id}", delete(delete_app))
         .with_state(api)
@@ -167,8 +171,49 @@ struct Ask {
     after: Option<u64>,
     /// Microseconds since 1970.
     since: Option<Time>,
+    until: Option<Time>,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    source: String,
     limit: Option<u64>,
     follow: Option<u8>,
+    /// Up to the end, however much that is.
+    all: Option<u8>,
+}
+
+#[derive(Deserialize)]
+struct AskPage {
+    stream: LogStream,
+    before: Option<u64>,
+    after: Option<u64>,
+    since: Option<Time>,
+    until: Option<Time>,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    source: String,
+    lines: Option<usize>,
+}
+
+async fn page(
+    State(api): State<Api>,
+    Extension(role): Extension<Role>,
+    Query(ask): Query<AskPage>,
+) -> Result<Json<LogPage>, ApiError> {
+    only(role, &[Role::Web, Role::Receiver, Role::Control])?;
+    let AskPage { stream, before, after, since, until, text, source, lines } = ask;
+    let turn = Turn {
+        towards: after.map_or(Towards::Older(before), Towards::Newer),
+        lines: lines.unwrap_or(PAGE_LINES_DEFAULT).clamp(1, PAGE_LINES_MAX),
+        filter: LogFilter { text, source, since, until },
+    };
+    let Ok(permit) = Arc::clone(&api.reads).acquire_owned().await else { return Err(ApiError::Busy("stopping")) };
+    let page = blocking(move || {
+        let _permit = permit;
+        api.archive.page(stream, &turn, SystemTime::now())
+    });
+    Ok(Json(page.await?))
 }
 
 async fn stream(
@@ -182,7 +227,9 @@ async fn stream(
     };
     let follow = ask.follow.is_some_and(|follow| follow != 0);
     let limit = ask.limit.unwrap_or(LINES_DEFAULT).clamp(1, LINES_MAX);
+    let all = ask.all.is_some_and(|all| all != 0) && !follow;
     let from = match (ask.after, ask.since) {
+        (None, None) if all => From::After(0),
         (Some(after), _) => From::After(after),
         (None, Some(since)) => From::Since(since),
         (None, None) => From::Last(limit),
@@ -192,10 +239,10 @@ async fn stream(
     let wish = Wish {
         lines_max: CHUNK_LINES_MAX,
         bytes_max: CHUNK_BYTES_MAX,
-        since: ask.since,
+        filter: LogFilter { text: ask.text, source: ask.source, since: ask.since, until: ask.until },
         behind_max: (follow && matches!(name, LogStream::App(_))).then_some(BEHIND_MAX),
     };
-    let left = if follow { None } else { Some(limit) };
+    let left = if follow || all { None } else { Some(limit) };
     let tail = follow.then_some(tail);
     let reader = Reader { api, name, place, wish, left, tail, _permit: permit };
     let body = Body::from_stream(futures_util::stream::unfold(reader, |mut reader| async move {
@@ -210,7 +257,7 @@ struct Reader {
     name: LogStream,
     place: Place,
     wish: Wish,
-    /// Lines until the end; `None` with `follow`.
+    /// Lines until the end; `None` with `follow` or `all`.
     left: Option<u64>,
     tail: Option<watch::Receiver<u64>>,
     _permit: OwnedSemaphorePermit,
@@ -244,7 +291,8 @@ impl Reader {
                 return Some(Ok(bytes.into()));
             }
             if !chunk.ended {
-                continue;
+                // So much was read and nothing found: the other side hears that it goes on.
+                return Some(Ok(Bytes::from_static(b"\n")));
             }
             let tail = self.tail.as_mut()?;
             tokio::select! {
@@ -260,13 +308,14 @@ impl Reader {
         let Ok(permit) = Arc::clone(&self.api.reads).acquire_owned().await else {
             return Err(ApiError::Busy("stopping"));
         };
-        let (archive, name, place, mut wish) = (Arc::clone(&self.api.archive), self.name, self.place, self.wish);
+        let (archive, name, place, mut wish) =
+            (Arc::clone(&self.api.archive), self.name, self.place, self.wish.clone());
         if let Some(left) = self.left {
             wish.lines_max = wish.lines_max.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
         blocking(move || {
             let _permit = permit;
-            archive.read(name, place, wish, SystemTime::now())
+            archive.read(name, place, &wish, SystemTime::now())
         })
         .await
     }

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use domain::wire::{Lines, LogSizes, LogStream};
+use domain::wire::{Lines, LogPage, LogSizes, LogStream};
 use domain::{AppId, Time};
 use plan::Room;
 use tokio::sync::watch;
 
 use crate::durable::Dirty;
 use crate::error::StoreError;
+use crate::page::Turn;
 use crate::read::{Chunk, Kept, Place, Wish};
 use crate::stream::{Segment, Stream, View};
 
@@ -134,9 +135,22 @@ impl Archive {
         })
     }
 
-    pub(crate) fn read(&self, name: LogStream, place: Place, wish: Wish, now: SystemTime) -> Result<Chunk, StoreError> {
-        let view: View = self.with_app(app_of(name), |app| Ok(app.stream(name, now.into(), &self.dirty)?.view()))?;
-        view.read(place, wish, self.kept)
+    pub(crate) fn read(
+        &self,
+        name: LogStream,
+        place: Place,
+        wish: &Wish,
+        now: SystemTime,
+    ) -> Result<Chunk, StoreError> {
+        self.view(name, now)?.read(place, wish, self.kept)
+    }
+
+    pub(crate) fn page(&self, name: LogStream, turn: &Turn, now: SystemTime) -> Result<LogPage, StoreError> {
+        self.view(name, now)?.page(turn, self.kept)
+    }
+
+    fn view(&self, name: LogStream, now: SystemTime) -> Result<View, StoreError> {
+        self.with_app(app_of(name), |app| Ok(app.stream(name, now.into(), &self.dirty)?.view()))
     }
 
     /// Deletes all logs of an app, for good: a mark stays, so that lines still on their way do not

@@ -16,7 +16,7 @@
 //! - Kept for `days_max` and up to `bytes_max_per_app`; what is older is dropped by whole segments,
 //!   and a reader that comes to the place reads how many lines are missing.
 //!
-//! Start reading at `segment`, the format; then `stream`, which writes it, `read`, which reads it,
+//! Start reading at `segment`, the format; then `stream`, which writes it, `read` and `page`, which read it,
 //! `archive`, which holds all streams, and `api`.
 
 mod api;
@@ -24,6 +24,7 @@ mod archive;
 mod clean;
 mod durable;
 mod error;
+mod page;
 mod read;
 mod segment;
 mod stream;

@@ -6,12 +6,18 @@
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::time::Duration;
 
-use domain::Time;
 use domain::wire::LogLine;
+use domain::{LogFilter, Time};
 
 use crate::error::StoreError;
 use crate::segment::{Record, Scanner};
 use crate::stream::{Segment, View, open_segment};
+
+/// A line comes so long after it was printed, at most: only for times asked for; what was spooled
+/// for longer is found without them.
+pub(crate) const LATE_MAX: Duration = Duration::from_secs(600);
+/// What one look reads at most, found or not.
+const LOOK_BYTES_MAX: usize = 4 << 20;
 
 /// Where a reader stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +35,11 @@ impl Place {
 }
 
 /// How much to read at once, and what to leave out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wish {
     pub(crate) lines_max: usize,
     pub(crate) bytes_max: usize,
-    /// Lines of an earlier time are left out.
-    pub(crate) since: Option<Time>,
+    pub(crate) filter: LogFilter,
     /// A reader that is further behind is moved on: a live view that is minutes late helps nobody.
     pub(crate) behind_max: Option<u64>,
 }
@@ -67,9 +72,9 @@ impl View {
         Place::at(begun.or(self.segments.first()).map_or(1, |segment| segment.first))
     }
 
-    pub(crate) fn read(&self, mut place: Place, wish: Wish, kept: Kept) -> Result<Chunk, StoreError> {
+    pub(crate) fn read(&self, mut place: Place, wish: &Wish, kept: Kept) -> Result<Chunk, StoreError> {
         let mut lines = Vec::new();
-        let mut size = 0;
+        let mut size = Size::default();
         // A reader may know cursors that a power cut took: it goes on with what comes.
         place.cursor = place.cursor.clamp(1, self.next);
         if let Some(behind_max) = wish.behind_max.filter(|max| self.next - place.cursor > *max) {
@@ -81,7 +86,7 @@ impl View {
             lines.push(notice(to, at, text));
             place = Place::at(to);
         }
-        while place.cursor < self.next && lines.len() < wish.lines_max && size < wish.bytes_max {
+        while place.cursor < self.next && lines.len() < wish.lines_max && size.has_room(wish) {
             let index = self.segments.partition_point(|segment| segment.first <= place.cursor);
             let Some(segment) = index.checked_sub(1).and_then(|i| self.segments.get(i)) else {
                 let (first, at) =
@@ -90,6 +95,10 @@ impl View {
                 place = Place::at(first);
                 continue;
             };
+            if wish.filter.until.is_some_and(|until| segment.since > until.plus(LATE_MAX)) {
+                place = Place::at(self.next);
+                break;
+            }
             let end = self.segments.get(index).map_or(self.next, |next| next.first);
             let good = if index == self.segments.len() { self.bytes } else { u64::MAX };
             self.read_segment(*segment, good, end, &mut place, wish, kept, &mut lines, &mut size)?;
@@ -104,10 +113,10 @@ impl View {
         good: u64,
         end: u64,
         place: &mut Place,
-        wish: Wish,
+        wish: &Wish,
         kept: Kept,
         lines: &mut Vec<LogLine>,
-        size: &mut usize,
+        size: &mut Size,
     ) -> Result<(), StoreError> {
         let path = self.dir.join(segment.name());
         let failed = |cause: io::Error| StoreError::new("reading", &path, cause);
@@ -120,12 +129,14 @@ impl View {
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         let reader = BufReader::with_capacity(64 << 10, file.take(good.saturating_sub(offset)));
         let mut scanner = Scanner::new(reader, offset);
-        while place.cursor < end && lines.len() < wish.lines_max && *size < wish.bytes_max {
+        while place.cursor < end && lines.len() < wish.lines_max && size.has_room(wish) {
             match scanner.next().map_err(failed)? {
                 Some(Record::Line { cursor, .. }) if cursor < place.cursor => {}
                 Some(Record::Line { cursor, at, source, text, .. }) => {
-                    if wish.since.is_none_or(|since| at >= since) {
-                        *size += source.len() + text.len() + 64;
+                    let length = source.len() + text.len() + 64;
+                    size.read += length;
+                    if wish.filter.matches(at, source, text) {
+                        size.found += length;
                         lines.push(LogLine { cursor, at, source: source.to_owned(), text: text.to_owned() });
                     }
                     place.cursor = cursor + 1;
@@ -145,8 +156,21 @@ impl View {
     }
 }
 
+/// Of what was read, and of what of it is wanted.
+#[derive(Debug, Default)]
+struct Size {
+    read: usize,
+    found: usize,
+}
+
+impl Size {
+    fn has_room(&self, wish: &Wish) -> bool {
+        self.found < wish.bytes_max && self.read < LOOK_BYTES_MAX
+    }
+}
+
 impl Kept {
-    fn dropped(self, lines: u64) -> String {
+    pub(crate) fn dropped(self, lines: u64) -> String {
         let (days, mib) = (self.time.as_secs() / 86_400, self.bytes >> 20);
         let lines = if lines == 1 { "1 earlier line was".to_owned() } else { format!("{lines} earlier lines were") };
         format!(
@@ -156,6 +180,6 @@ impl Kept {
 }
 
 /// A line of ours in the place of all before `next`.
-fn notice(next: u64, at: Time, text: String) -> LogLine {
+pub(crate) fn notice(next: u64, at: Time, text: String) -> LogLine {
     LogLine { cursor: next - 1, at, source: "berth".to_owned(), text }
 }

@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use domain::wire::{Lines, LogLine, LogStream, NewLine};
-use domain::{AppId, Time};
+use domain::{AppId, LogFilter, Time};
 use proptest::prelude::*;
 
 use crate::archive::{Archive, From};
+use crate::page::{Towards, Turn};
 use crate::read::Wish;
 
 const APP: LogStream = LogStream::App(AppId(7));
 const DEPLOY: LogStream = LogStream::Deploy(AppId(7), 3);
 const MIB: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(86_400);
-const WISH: Wish = Wish { lines_max: 500, bytes_max: 64 << 10, since: None, behind_max: None };
+fn wish() -> Wish {
+    Wish { lines_max: 500, bytes_max: 64 << 10, filter: LogFilter::default(), behind_max: None }
+}
 
 fn archive(dir: &Path) -> Archive {
     Archive::new(dir, 64 * MIB, 7, 4 << 10)
@@ -40,7 +43,7 @@ fn read_with(archive: &Archive, stream: LogStream, from: From, wish: Wish) -> Ve
     let (mut place, _) = archive.open(stream, from, now()).unwrap();
     let mut read = Vec::new();
     loop {
-        let chunk = archive.read(stream, place, wish, now()).unwrap();
+        let chunk = archive.read(stream, place, &wish, now()).unwrap();
         place = chunk.place;
         read.extend(chunk.lines);
         if chunk.ended {
@@ -50,7 +53,7 @@ fn read_with(archive: &Archive, stream: LogStream, from: From, wish: Wish) -> Ve
 }
 
 fn read(archive: &Archive, stream: LogStream) -> Vec<LogLine> {
-    read_with(archive, stream, From::After(0), WISH)
+    read_with(archive, stream, From::After(0), wish())
 }
 
 fn texts(lines: &[LogLine]) -> Vec<&str> {
@@ -102,17 +105,26 @@ fn a_reader_goes_on_behind_a_cursor_and_begins_with_the_last_lines_or_at_a_time(
     let dir = tempfile::tempdir().unwrap();
     let archive = archive(dir.path());
     archive.append(&lines(APP, "a", 1..=1000), now()).unwrap();
-    let few = Wish { lines_max: 3, ..WISH };
-    for wish in [WISH, few] {
-        assert_eq!(read_with(&archive, APP, From::After(997), wish).len(), 3);
-        assert_eq!(read_with(&archive, APP, From::After(1000), wish).len(), 0);
-        assert_eq!(read_with(&archive, APP, From::After(u64::MAX), wish).len(), 0);
-        let last = read_with(&archive, APP, From::Last(10), wish);
+    let few = Wish { lines_max: 3, ..wish() };
+    for wish in [wish(), few] {
+        assert_eq!(read_with(&archive, APP, From::After(997), wish.clone()).len(), 3);
+        assert_eq!(read_with(&archive, APP, From::After(1000), wish.clone()).len(), 0);
+        assert_eq!(read_with(&archive, APP, From::After(u64::MAX), wish.clone()).len(), 0);
+        let last = read_with(&archive, APP, From::Last(10), wish.clone());
         assert_eq!((last.len(), last[0].cursor), (10, 991));
-        assert_eq!(read_with(&archive, APP, From::Last(5000), wish).len(), 1000);
+        assert_eq!(read_with(&archive, APP, From::Last(5000), wish.clone()).len(), 1000);
     }
     let since = Time::from_unix_micros(900);
-    assert_eq!(read_with(&archive, APP, From::Since(since), Wish { since: Some(since), ..WISH }).len(), 101);
+    assert_eq!(
+        read_with(
+            &archive,
+            APP,
+            From::Since(since),
+            Wish { filter: LogFilter { since: Some(since), ..LogFilter::default() }, ..wish() }
+        )
+        .len(),
+        101
+    );
     let never = LogStream::App(AppId(8));
     assert_eq!(read(&archive, never), []);
     assert!(!dir.path().join("8").exists(), "looking writes nothing");
@@ -247,8 +259,8 @@ fn a_full_app_loses_its_oldest_lines_and_the_reader_is_told_how_many() {
     let build = read(&archive, DEPLOY);
     assert_eq!((build.len(), build[0].cursor), (1, 100), "the oldest went first: {build:?}");
     // The whole is asked for only at the beginning.
-    assert_eq!(read_with(&archive, APP, From::Last(10), WISH).len(), 10);
-    assert_eq!(read_with(&archive, APP, From::Last(100_000), WISH), all);
+    assert_eq!(read_with(&archive, APP, From::Last(10), wish()).len(), 10);
+    assert_eq!(read_with(&archive, APP, From::Last(100_000), wish()), all);
 }
 
 #[test]
@@ -268,7 +280,7 @@ fn what_is_too_old_is_dropped_but_never_forgotten() {
     }
     let archive = archive(dir.path());
     archive.append(&lines(APP, "a", 290..=301), now()).unwrap();
-    let all = read_with(&archive, APP, From::After(300), WISH);
+    let all = read_with(&archive, APP, From::After(300), wish());
     assert_eq!((texts(&all), all[0].cursor), (vec!["a:301"], 301));
 }
 
@@ -300,7 +312,7 @@ fn a_follower_that_is_far_behind_is_moved_on_and_told() {
     let dir = tempfile::tempdir().unwrap();
     let archive = archive(dir.path());
     archive.append(&lines(APP, "a", 1..=1000), now()).unwrap();
-    let all = read_with(&archive, APP, From::After(0), Wish { behind_max: Some(100), ..WISH });
+    let all = read_with(&archive, APP, From::After(0), Wish { behind_max: Some(100), ..wish() });
     assert_eq!(all.len(), 51);
     assert!(all[0].text.starts_with("skipped 950 lines"), "{:?}", all[0]);
     assert_gapless(&all, 950);
@@ -326,7 +338,7 @@ fn followers_of_a_stream_being_written_get_each_line_once() {
                 let mut all = Vec::new();
                 while all.len() < 2000 {
                     assert!(std::time::Instant::now() < deadline, "only {} lines came", all.len());
-                    let chunk = archive.read(APP, place, WISH, now()).unwrap();
+                    let chunk = archive.read(APP, place, &wish(), now()).unwrap();
                     place = chunk.place;
                     all.extend(chunk.lines);
                     if chunk.ended && all.len() < 2000 {
@@ -395,4 +407,99 @@ fn a_full_disk_refuses_lines_keeps_the_old_ones_and_goes_on_when_there_is_room()
         assert_eq!(all.len() as u64, acknowledged + 100);
     });
     tried.join().unwrap();
+}
+
+fn turn(towards: Towards, lines: usize, filter: &LogFilter) -> Turn {
+    Turn { towards, lines, filter: filter.clone() }
+}
+
+/// Turns pages in one direction until none is left; all lines in order, and how often a look stopped early.
+fn turned(archive: &Archive, mut towards: Towards, lines: usize, filter: &LogFilter) -> (Vec<LogLine>, usize) {
+    let (mut all, mut stops) = (Vec::new(), 0);
+    loop {
+        let page = archive.page(APP, &turn(towards, lines, filter), now()).unwrap();
+        assert!(page.lines.len() <= lines + 1, "no more than was asked for, and a word of ours");
+        stops += usize::from(page.stopped.is_some());
+        let back = matches!(towards, Towards::Older(_));
+        if back {
+            all = [page.lines, all].concat();
+        } else {
+            all.extend(page.lines);
+        }
+        towards = match (back, page.before, page.after) {
+            (true, Some(before), _) => Towards::Older(Some(before)),
+            (false, _, Some(after)) => Towards::Newer(after),
+            _ => return (all, stops),
+        };
+    }
+}
+
+#[test]
+fn pages_in_both_directions_show_each_line_once_and_the_filter_leaves_out_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = archive(dir.path());
+    for n in 0..20 {
+        archive.append(&lines(APP, "one", n * 25..(n + 1) * 25), now()).unwrap();
+    }
+    let every = LogFilter::default();
+    let whole = read(&archive, APP);
+    assert!(fs::read_dir(dir.path().join("7/app")).unwrap().count() > 3, "several segments");
+    for size in [1, 7, 100, 1000] {
+        assert_eq!(turned(&archive, Towards::Older(None), size, &every).0, whole);
+        assert_eq!(turned(&archive, Towards::Newer(0), size, &every).0, whole);
+    }
+    let some = LogFilter { text: "ONE:4".to_owned(), source: "web".to_owned(), ..LogFilter::default() };
+    let wanted: Vec<LogLine> = whole.iter().filter(|line| line.text.starts_with("one:4")).cloned().collect();
+    assert_eq!(wanted.len(), 111);
+    for size in [1, 20, 200] {
+        assert_eq!(turned(&archive, Towards::Older(None), size, &some).0, wanted);
+        assert_eq!(turned(&archive, Towards::Newer(0), size, &some).0, wanted);
+    }
+    // Of the middle, each way goes on where the other came from.
+    let page = archive.page(APP, &turn(Towards::Older(Some(200)), 10, &every), now()).unwrap();
+    assert_eq!((page.before, page.after, page.end), (Some(190), Some(199), 500));
+    let page = archive.page(APP, &turn(Towards::Newer(199), 10, &every), now()).unwrap();
+    assert_eq!((page.lines[0].cursor, page.before, page.after), (200, Some(200), Some(209)));
+    // A cursor of another life is no panic.
+    for towards in [Towards::Older(Some(u64::MAX)), Towards::Newer(u64::MAX), Towards::Older(Some(0))] {
+        archive.page(APP, &turn(towards, 10, &every), now()).unwrap();
+    }
+}
+
+#[test]
+fn a_search_reads_so_much_at_once_says_where_it_stopped_and_goes_on_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Archive::new(dir.path(), 400 * MIB, 7, 4 * MIB);
+    let long = "x".repeat(15 << 10);
+    for n in 0..30 {
+        let line = |position| NewLine {
+            position,
+            at: Time::from_unix_micros(position as i64),
+            source: "web.1".to_owned(),
+            text: if position == 3 { "needle".to_owned() } else { long.clone() },
+        };
+        let lines = (n * 50..(n + 1) * 50).map(line).collect();
+        archive.append(&Lines { stream: APP, origin: "one".to_owned(), lines }, now()).unwrap();
+    }
+    let filter = LogFilter { text: "needle".to_owned(), ..LogFilter::default() };
+    let page = archive.page(APP, &turn(Towards::Older(None), 100, &filter), now()).unwrap();
+    assert!(page.lines.is_empty() && page.stopped.is_some() && page.before.is_some_and(|at| at > 100));
+    let (found, stops) = turned(&archive, Towards::Older(None), 100, &filter);
+    assert_eq!((texts(&found), stops), (vec!["needle"], 1));
+    // A page of long lines is no more than a page.
+    let page = archive.page(APP, &turn(Towards::Older(None), 1000, &LogFilter::default()), now()).unwrap();
+    assert!((50..80).contains(&page.lines.len()), "{}", page.lines.len());
+}
+
+#[test]
+fn what_was_dropped_is_said_at_the_end_of_the_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Archive::new(dir.path(), 64 << 10, 7, 4 << 10);
+    for n in 0..400 {
+        archive.append(&lines(APP, "one", n * 10..(n + 1) * 10), now()).unwrap();
+    }
+    let (all, _) = turned(&archive, Towards::Older(None), 300, &LogFilter::default());
+    assert!(all[0].source == "berth" && all[0].text.contains("earlier lines were dropped"), "{:?}", all[0]);
+    assert_eq!(all[0].cursor + 1, all[1].cursor);
+    assert_eq!(all.last().unwrap().cursor, 4000);
 }

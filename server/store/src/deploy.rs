@@ -58,6 +58,23 @@ pub async fn list(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec
     .await?)
 }
 
+/// Those before number `before` of an app whose owner was checked, the latest first.
+pub async fn list_before(db: impl PgExecutor<'_>, app: AppId, before: i64, limit: i64) -> Result<Vec<Deploy>> {
+    Ok(query_as!(
+        Deploy,
+        r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
+                  d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image, d.forgotten,
+                  d.requests, d.unanswered, d.errors
+           from deploy d left join users u on u.id = d.user_id
+           where d.app_id = $1 and d.number < $2 order by d.number desc limit $3"#,
+        app.0,
+        before,
+        limit
+    )
+    .fetch_all(db)
+    .await?)
+}
+
 /// The latest deploy of each app of `customer`.
 pub async fn latest(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Vec<Deploy>> {
     Ok(query_as!(
@@ -121,10 +138,21 @@ pub async fn steps_of_latest(
     app: AppId,
     limit: i64,
 ) -> Result<BTreeMap<DeployId, Vec<DeployStep>>> {
+    steps_before(db, app, i64::MAX, limit).await
+}
+
+/// Of those that [`list_before`] gives.
+pub async fn steps_before(
+    db: impl PgExecutor<'_>,
+    app: AppId,
+    before: i64,
+    limit: i64,
+) -> Result<BTreeMap<DeployId, Vec<DeployStep>>> {
     let rows = query!(
         "select deploy_id, step, attempt, started, ended, outcome, detail from deploy_step
-         where deploy_id in (select id from deploy where app_id = $1 order by number desc limit $2)",
+         where deploy_id in (select id from deploy where app_id = $1 and number < $2 order by number desc limit $3)",
         app.0,
+        before,
         limit
     )
     .fetch_all(db)

@@ -15,7 +15,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use commands::{Actor, CommandError, Kind, LogLines, LogWhat};
 use domain::wire::LogLine;
-use domain::{AppName, UserId};
+use domain::{AppName, LogFilter, UserId};
 use futures_util::StreamExt;
 use futures_util::stream::{self, ReadyChunks};
 use http::StatusCode;
@@ -25,10 +25,11 @@ use tower_sessions::session::Id;
 
 use crate::pages::apps::look;
 use crate::problem::Failed;
+use crate::rate::{BEAT, Rate};
 use crate::session::{self, SignedIn};
 use crate::state::{Shared, now};
 
-/// Between two looks at the database, however often it changes.
+/// Between two looks at the database, however often it changes; the first change is looked at at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// Says that the stream lives, and whether its viewer still may see it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -75,12 +76,19 @@ impl FromStr for Cursor {
 pub enum Of {
     App(AppName),
     Deploy(AppName, i64),
+    Deploys(AppName),
+    Config(AppName),
+    Logs(AppName, LogFilter),
 }
 
 impl Of {
     fn app(&self) -> &AppName {
         match self {
-            Self::App(name) | Self::Deploy(name, _) => name,
+            Self::App(name)
+            | Self::Deploy(name, _)
+            | Self::Deploys(name)
+            | Self::Config(name)
+            | Self::Logs(name, _) => name,
         }
     }
 }
@@ -106,6 +114,10 @@ pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>)
         waiting: VecDeque::new(),
         lines: Log::none(),
         build: Log::none(),
+        rate: Rate::default(),
+        build_at: None,
+        unsaid: false,
+        looked: Instant::now(),
         look_at: None,
         ends_at: None,
         over: false,
@@ -128,13 +140,13 @@ pub struct Streams {
 }
 
 /// A stream's place among them; free again when this is dropped.
-struct Place {
+pub struct Place {
     streams: Streams,
     user: UserId,
 }
 
 impl Streams {
-    fn take(&self, user: UserId) -> Option<Place> {
+    pub fn take(&self, user: UserId) -> Option<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let theirs = open.get(&user).copied().unwrap_or(0);
         if theirs >= STREAMS_OF_USER_MAX || open.values().sum::<usize>() >= STREAMS_MAX {
@@ -205,6 +217,12 @@ struct Viewer {
     waiting: VecDeque<Event>,
     lines: Log,
     build: Log,
+    rate: Rate,
+    /// Its next lines are taken then.
+    build_at: Option<Instant>,
+    /// The viewer's place moved on, and they were not told.
+    unsaid: bool,
+    looked: Instant,
     look_at: Option<Instant>,
     /// The deploy is over: when its stream ends.
     ends_at: Option<Instant>,
@@ -214,6 +232,8 @@ struct Viewer {
 }
 
 enum Woken {
+    Beat,
+    BuildGoesOn,
     Stop,
     Changed,
     Look,
@@ -244,17 +264,23 @@ impl Viewer {
                 () = self.state.stop.cancelled() => Woken::Stop,
                 Ok(()) = self.changes.changed(), if self.look_at.is_none() => Woken::Changed,
                 () = at(self.look_at) => Woken::Look,
+                () = at(self.rate.due()) => Woken::Beat,
                 () = at(self.ends_at) => Woken::Ends,
                 Ok(()) = self.signed_out.changed() => Woken::SignedOut,
                 _ = self.heartbeat.tick() => Woken::Heartbeat,
                 lines = self.lines.next() => Woken::Lines(lines),
-                lines = self.build.next() => Woken::Build(lines),
+                lines = self.build.next(), if self.build_at.is_none() => Woken::Build(lines),
+                () = at(self.build_at) => Woken::BuildGoesOn,
             };
             match woken {
                 Woken::Stop => return None,
-                Woken::Changed => self.look_at = Some(Instant::now() + LOOK_AGAIN),
+                Woken::Changed => self.look_at = Some(Instant::now().max(self.looked + LOOK_AGAIN)),
+                Woken::Beat => {
+                    let (left_out, lines) = self.rate.flush(Instant::now());
+                    self.send_lines(left_out, &lines);
+                }
                 Woken::Look => {
-                    self.look_at = None;
+                    (self.look_at, self.looked) = (None, Instant::now());
                     match self.look().await {
                         Ok(()) => {}
                         // Deleted, or no longer theirs.
@@ -270,13 +296,17 @@ impl Viewer {
                     if !session::still(&self.state, self.session, self.actor.user).await {
                         return None;
                     }
+                    if std::mem::take(&mut self.unsaid) {
+                        self.send("lines 0\n".to_owned());
+                    }
                     if matches!(woken, Woken::Heartbeat) {
                         return Some(Event::default().comment(""));
                     }
                 }
                 Woken::Lines(None) => self.open_lines().await,
+                Woken::BuildGoesOn => self.build_at = None,
                 Woken::Build(None) => self.open_build().await,
-                Woken::Lines(Some(lines)) => self.send_lines(lines),
+                Woken::Lines(Some(lines)) => self.take_lines(lines),
                 Woken::Build(Some(lines)) => self.send_build(lines),
             }
         }
@@ -300,12 +330,37 @@ impl Viewer {
                 }
                 app::of_app(&app, newest.as_ref(), now())
             }
+            Of::Deploys(name) => {
+                let commands = &self.state.commands;
+                let (app, rows) =
+                    tokio::try_join!(commands.app(&self.actor, name), commands.deploys(&self.actor, name, None))?;
+                let mut regions = app::of_head(&app);
+                regions.push(app::all_deploys(name.as_str(), &rows, now()));
+                regions
+            }
+            Of::Config(name) => {
+                let commands = &self.state.commands;
+                let (app, config) =
+                    tokio::try_join!(commands.app(&self.actor, name), commands.config(&self.actor, name))?;
+                let mut regions = app::of_head(&app);
+                regions.push(app::config_notice(&config));
+                regions
+            }
+            Of::Logs(name, _) => {
+                let app = self.state.commands.app(&self.actor, name).await?;
+                if self.lines.what.is_none() {
+                    self.lines = Log::of(LogWhat::App);
+                }
+                app::of_head(&app)
+            }
             Of::Deploy(name, number) => {
-                let deploy = self.state.commands.deploy(&self.actor, name, *number).await?;
+                let commands = &self.state.commands;
+                let (app, deploy) =
+                    tokio::try_join!(commands.app(&self.actor, name), commands.deploy(&self.actor, name, *number))?;
                 let number = *number;
                 self.follow(number);
                 self.ends_at = (!app::moves(&deploy)).then(|| Instant::now() + LOG_AGAIN);
-                app::of_deploy(&deploy, now())
+                app::of_deploy(&app, &deploy, now())
             }
         };
         for region in regions {
@@ -344,16 +399,43 @@ impl Viewer {
         opened_into(&mut self.build, opened);
     }
 
-    fn send_lines(&mut self, lines: Vec<LogLine>) {
+    /// Those that are wanted, as many as may go.
+    fn take_lines(&mut self, mut lines: Vec<LogLine>) {
+        let Some(last) = lines.last().map(|line| line.cursor) else { return };
+        if let Of::Logs(_, filter) = &self.of {
+            lines.retain(|line| filter.matches(line.at, &line.source, &line.text));
+        }
+        if lines.is_empty() && self.rate.due().is_none() {
+            self.place().lines = last;
+            self.unsaid = true;
+            return;
+        }
+        let lines = self.rate.take(lines, Instant::now());
+        self.send_lines(0, &lines);
+    }
+
+    fn send_lines(&mut self, left_out: usize, lines: &[LogLine]) {
         let Some(last) = lines.last() else { return };
         self.place().lines = last.cursor;
-        let data = format!("lines 0\n{}", app::rows(&lines));
+        self.unsaid = false;
+        let mut data = "lines 0\n".to_owned();
+        if left_out > 0 {
+            let text =
+                format!("{left_out} lines are not shown here, since more came than can be read; the log has them");
+            let (cursor, at) = lines.first().map_or((0, last.at), |first| (first.cursor, first.at));
+            data.push_str(&app::rows(&[LogLine { cursor, at, source: "berth".to_owned(), text }]));
+        }
+        data.push_str(&app::rows(lines));
         self.send(data);
     }
 
     fn send_build(&mut self, lines: Vec<LogLine>) {
         let Some(last) = lines.last() else { return };
         self.place().build = last.cursor;
+        // A full chunk: more is there already.
+        if lines.len() >= LINES_AT_ONCE {
+            self.build_at = Some(Instant::now() + BEAT / 4);
+        }
         let data = format!("build {}\n{}", self.place().deploy, app::rows(&lines));
         // More may come: the end waits for a quiet moment.
         if self.ends_at.is_some() {

@@ -11,6 +11,7 @@ mod guard;
 mod limits;
 mod pages;
 mod problem;
+mod rate;
 mod router;
 mod serve;
 mod session;

@@ -90,7 +90,8 @@ impl Problem {
     /// For answers that came from no handler of ours.
     fn of_status(status: StatusCode) -> Self {
         match status {
-            StatusCode::NOT_FOUND => Self::not_found(),
+            // An address that makes no sense leads nowhere.
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Self::not_found(),
             StatusCode::METHOD_NOT_ALLOWED => {
                 Self::new(status, "That is done in another way", "This address does not take what was sent.", None)
             }

@@ -316,8 +316,9 @@ async fn another_customers_app_is_as_absent_as_one_that_is_not_there() -> Result
     let (stranger, _) = site.user().await?;
     let app = site.app(&owner, "orchard").await?;
     let number = site.push(&owner, &app, "x").await?;
-    for rest in ["".to_owned(), "/events".to_owned(), format!("/deploys/{number}"), format!("/deploys/{number}/events")]
-    {
+    let one = format!("/deploys/{number}");
+    let all = ["", "/events", &one, &format!("{one}/events"), "/deploys/events", "/logs/events", "/config/events"];
+    for rest in all {
         let theirs = site.get(&format!("/apps/orchard{rest}"), &stranger).await?;
         let nobodys = site.get(&format!("/apps/nobodys{rest}"), &stranger).await?;
         assert_eq!((theirs.status, nobodys.status), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND), "{rest}");

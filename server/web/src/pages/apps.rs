@@ -1,6 +1,6 @@
 //! Apps and their deploys.
 
-use app::{AppPage, DeployPage, NewApp, Scaled, Typed};
+use app::{AppPage, DeployPage, DeploysPage, NewApp, Scaled, Typed};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -111,11 +111,35 @@ pub async fn deploy(
     Path((name, n)): Path<(String, String)>,
 ) -> Result<Html<String>, Failed> {
     let (name, number) = (parse(&name)?, number(&n)?);
-    let deploy = state.commands.deploy(&who.actor, &name, number).await?;
+    let commands = &state.commands;
+    let (app, deploy) = tokio::try_join!(commands.app(&who.actor, &name), commands.deploy(&who.actor, &name, number))?;
     let lines = last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await;
     let cursor = Cursor { lines: 0, deploy: number, build: end_of(lines.as_ref()) };
-    let shown = DeployPage { deploy, lines, after: cursor.to_string() };
+    let shown = DeployPage { app, deploy, lines, after: cursor.to_string() };
     Ok(Html(app::deploy(state.page(Some(&who.user)), shown)))
+}
+
+pub async fn deploys(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(name): Path<String>,
+    Query(Before { before }): Query<Before>,
+) -> Result<Html<String>, Failed> {
+    let name = parse(&name)?;
+    let commands = &state.commands;
+    let (app, rows) = tokio::try_join!(commands.app(&who.actor, &name), commands.deploys(&who.actor, &name, before))?;
+    // Numbers begin at 1 and are never left out.
+    let next = rows.last().map(|row| row.number).filter(|number| *number > 1);
+    let shown = DeploysPage { app, rows, older: before.is_some(), next };
+    Ok(Html(app::deploys(state.page(Some(&who.user)), shown)))
+}
+
+pub async fn deploys_events(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path(name): Path<String>,
+) -> Result<Response, Failed> {
+    events::stream(state, who, Of::Deploys(parse(&name)?), None).await
 }
 
 pub async fn activity(
@@ -129,7 +153,7 @@ pub async fn activity(
 
 #[derive(Deserialize)]
 pub struct After {
-    after: Option<String>,
+    pub after: Option<String>,
 }
 
 pub async fn events(

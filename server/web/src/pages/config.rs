@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::apps::parse;
 use super::{Name, again, said};
+use crate::events::{self, Of};
 use crate::problem::Failed;
 use crate::session::SignedIn;
 use crate::state::Shared;
@@ -19,8 +20,17 @@ pub async fn config(
     who: SignedIn,
     Path(app): Path<String>,
 ) -> Result<Html<String>, Failed> {
-    let config = state.commands.config(&who.actor, &parse(&app)?).await?;
-    Ok(Html(app::config(state.page(Some(&who.user)), config, ConfigForm::default())))
+    Ok(Html(shown(&state, &who, &parse(&app)?, ConfigForm::default()).await?))
+}
+
+async fn shown(state: &Shared, who: &SignedIn, name: &AppName, form: ConfigForm) -> Result<String, CommandError> {
+    let commands = &state.commands;
+    let (app, config) = tokio::try_join!(commands.app(&who.actor, name), commands.config(&who.actor, name))?;
+    Ok(app::config(state.page(Some(&who.user)), app, config, form))
+}
+
+pub async fn events(State(state): State<Shared>, who: SignedIn, Path(app): Path<String>) -> Result<Response, Failed> {
+    events::stream(state, who, Of::Config(parse(&app)?), None).await
 }
 
 #[derive(Deserialize)]
@@ -111,6 +121,5 @@ async fn wrong_again(
     if cause.kind() != Kind::Invalid {
         return Err(cause.into());
     }
-    let config = state.commands.config(&who.actor, app).await?;
-    Ok(again(app::config(state.page(Some(&who.user)), config, form)))
+    Ok(again(shown(state, who, app, form).await?))
 }

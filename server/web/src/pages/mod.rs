@@ -3,6 +3,7 @@
 pub mod account;
 pub mod apps;
 pub mod config;
+pub mod logs;
 pub mod operator;
 pub mod reset;
 pub mod sign;
