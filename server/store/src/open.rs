@@ -29,12 +29,20 @@ impl Db {
             ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "30s"),
             ("timezone", "UTC"),
+            // That there was nothing to roll back is no news.
+            ("client_min_messages", "error"),
             // To compile a statement takes longer than any of ours.
             ("jit", "off"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // Instead of a ping: whoever stopped waiting while a transaction was being begun (a browser that
+            // went away) left one open, and the next on that connection would be in it (sqlx 0.9, `begin`).
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                Box::pin(async { sqlx::raw_sql("rollback").execute(connection).await.map(|_| true) })
+            })
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options })
     }
@@ -49,9 +57,8 @@ impl Db {
 
     /// A transaction that sees one moment, and writes nothing.
     pub async fn snapshot(&self) -> Result<Tx> {
-        let mut tx = self.begin().await?;
-        sqlx::query!("set transaction isolation level repeatable read read only").execute(&mut **tx).await?;
-        Ok(tx)
+        let statement = "begin isolation level repeatable read read only";
+        Ok(Tx { transaction: self.pool.begin_with(statement).await? })
     }
 
     /// Hears every change of control: commands, deploys, instances.

@@ -37,6 +37,21 @@ async fn migrating_makes_roles_and_tables_and_once_more_is_the_same() {
 }
 
 #[tokio::test]
+async fn who_stops_waiting_for_a_transaction_leaves_none_open() {
+    let postgres = harness::postgres().await.unwrap();
+    let db = Db::open(&secret(&postgres.url_as("berth_control")), 1).unwrap();
+    let mut left = 0;
+    for n in 0..200 {
+        let patience = std::time::Duration::from_micros(n * 5);
+        left += usize::from(tokio::time::timeout(patience, db.begin()).await.is_err());
+        db.snapshot().await.unwrap().commit().await.unwrap();
+        left += usize::from(tokio::time::timeout(patience, db.snapshot()).await.is_err());
+        leader::take(db.begin().await.unwrap().as_mut(), "s1", 60_000).await.unwrap();
+    }
+    assert!(left > 10, "nobody stopped waiting: {left}");
+}
+
+#[tokio::test]
 async fn one_leads_and_what_a_former_leader_writes_is_refused() {
     let postgres = harness::postgres().await.unwrap();
     let db = Db::open(&secret(&postgres.url_as("berth_control")), 4).unwrap();
