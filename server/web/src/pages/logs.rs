@@ -161,7 +161,7 @@ mod tests {
 
     fn asked(text: &str, source: &str, since: &str, until: &str) -> Asked {
         let own = str::to_owned;
-        Asked { text: own(text), source: own(source), since: own(since), until: own(until), ..Asked::default() }
+        Asked { text: own(text), source: own(source), since: own(since), until: own(until) }
     }
 
     #[test]
