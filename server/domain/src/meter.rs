@@ -45,8 +45,8 @@ impl Meter {
     }
 }
 
-/// One run of what a meter counts: `<boot id>/<instance>` on a runner, the random id of the
-/// counters' file on a balancer; of what is derived, `instance/7`, `build/9` or `storage/3` (an app's). At most 80 characters of letters, digits, `-` and `/`.
+/// One run of what a meter counts: `<boot id>/<instance>/<generation>` on a runner (the counters of an instance that is
+/// started again after its server's end begin anew), the random id of the counters' file on a balancer; of what is derived, `instance/7`, `build/9` or `storage/3` (an app's). At most 80 characters of letters, digits, `-` and `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 #[serde(try_from = "String", into = "String")]

@@ -14,7 +14,7 @@ pub const SAMPLE_EVERY: Duration = Duration::from_secs(15);
 /// (source, app, at) again is the same sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Who saw it: the boot id of a runner's server, the life of a balancer's counters.
+    /// Who saw it: one run of a runner (`<boot id>/<when it began>`) or a balancer (`<life>/<when it began>`).
     pub source: Life,
     pub app: AppId,
     /// When the stretch began.

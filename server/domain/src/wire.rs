@@ -248,10 +248,13 @@ pub struct InstanceReport {
     pub last: Option<LastRead>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRead {
     pub cpu_micros: u64,
     pub bytes_out: u64,
+    /// In which life; `None`: `<boot id>/<instance>`.
+    #[serde(default)]
+    pub life: Option<Life>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

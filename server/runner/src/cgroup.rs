@@ -116,11 +116,19 @@ impl Cgroups {
 
     /// What apps use together, without files that the kernel only keeps in memory while nobody wants it.
     pub fn memory_used_bytes(&self) -> u64 {
-        let apps = format!("{}/apps", self.slice);
+        self.memory_of(&format!("{}/apps", self.slice))
+    }
+
+    /// The same of one unit.
+    pub fn unit_memory_bytes(&self, unit: &str) -> u64 {
+        self.memory_of(&format!("{}/apps/{unit}", self.slice))
+    }
+
+    fn memory_of(&self, group: &str) -> u64 {
         let (group, now, idle) = match &self.host {
-            Host::V2 { root } => (root.join(apps), "memory.current", "inactive_file "),
+            Host::V2 { root } => (root.join(group), "memory.current", "inactive_file "),
             Host::V1 { .. } => match self.v1("memory") {
-                Some(memory) => (memory.join(apps), "memory.usage_in_bytes", "total_inactive_file "),
+                Some(memory) => (memory.join(group), "memory.usage_in_bytes", "total_inactive_file "),
                 None => return 0,
             },
         };

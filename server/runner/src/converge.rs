@@ -4,8 +4,9 @@
 //! or empty while something runs that nobody told to stop, is refused.
 
 mod ending;
+mod look;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,8 +18,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::look::Looks;
 use crate::disk::Needed;
 use crate::instance::{Found, Instance, Kept, Seat, Server, id_of, lines_of, unit_of};
+use crate::last::counter_of;
 use crate::sandbox::write_secret;
 
 const WAIT_MS: u64 = 30_000;
@@ -28,7 +31,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(20);
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// Changes that come together make one report.
 const REPORT_GATHER: Duration = Duration::from_millis(20);
-const METER_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
@@ -57,6 +60,7 @@ pub struct Converge {
     /// Taken in, but for what waits until its address is free here.
     waiting: Option<Assignments>,
     stores: Stores,
+    looks: Looks,
     stop: CancellationToken,
     /// All instances end with this runner.
     apps: CancellationToken,
@@ -71,6 +75,7 @@ impl Converge {
         seen_path: PathBuf,
         [stop, apps]: [CancellationToken; 2],
     ) -> Self {
+        let looks = Looks::new(server.meters.boot_id());
         let seen = std::fs::read(&seen_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Self {
             server,
@@ -84,6 +89,7 @@ impl Converge {
             has_assignments: false,
             waiting: None,
             stores,
+            looks,
             stop,
             apps,
         }
@@ -94,7 +100,13 @@ impl Converge {
     pub async fn adopt(&mut self) {
         let mut lives: Vec<Life> = vec![];
         let all = Kept::all(&self.server.slice).unwrap_or_default();
-        let addresses = all.iter().map(|kept| (unit_of(kept.spec.id), kept.spec.address)).collect();
+        let mut addresses = vec![];
+        for kept in &all {
+            let Ok(life) = self.server.meters.life(kept.spec.id, kept.generation) else { continue };
+            addresses.push((unit_of(kept.spec.id), kept.spec.address, self.server.counted(&life)));
+            lives.push(life);
+        }
+        self.server.meters.resume(&lives);
         if let Err(e) = self.server.slice.keep_addresses(addresses).await {
             tracing::error!("what a former runner left of the network is still there: {e}");
         }
@@ -103,10 +115,8 @@ impl Converge {
             tracing::error!("an image that a former runner mounted is still mounted: {e}");
         }
         for kept in all {
-            lives.extend(self.server.meters.life(kept.spec.id));
             self.take_over(kept);
         }
-        self.server.meters.over_except(&lives);
         for unit in self.server.slice.units() {
             // Builds and git sandboxes are tied to their runner, and it is gone.
             if id_of(&unit).is_none() {
@@ -135,7 +145,12 @@ impl Converge {
 
     fn begin(&mut self, spec: InstanceSpec, kept: Option<Kept>, found: Found) {
         let id = spec.id;
-        let life = match self.server.meters.life(id) {
+        let begun = kept.is_some();
+        let kept = kept.unwrap_or_else(|| {
+            let generation = Some(Time::from(SystemTime::now()).unix_micros() / 1_000_000);
+            Kept { spec: spec.clone(), restarts: 0, was_healthy: false, generation }
+        });
+        let life = match self.server.meters.life(id, kept.generation) {
             Ok(life) => life,
             Err(e) => {
                 tracing::error!(instance.id = %id, "it has no life to count in: {e}");
@@ -146,7 +161,7 @@ impl Converge {
         if let Err(e) = self.server.lines.open(&unit_of(id), &lines_of(&spec)) {
             tracing::error!(instance.id = %id, "its lines cannot be kept: {e}");
         }
-        let seat = Arc::new(Seat::new(spec, life, kept.as_ref()));
+        let seat = Arc::new(Seat::new(spec, life, &kept, begun));
         self.seats.insert(id, Arc::clone(&seat));
         let instance = Instance::new(Arc::clone(&self.server), seat, kept, self.stop.child_token());
         let task = self.tasks.spawn(instance.live(found));
@@ -180,10 +195,10 @@ impl Converge {
         let (asked, seen) = watch::channel(self.seen.clone());
         let asking = ask(self.coordinator.clone(), seen, assigned, self.stop.clone());
         tokio::pin!(asking);
-        let mut meters = tokio::time::interval(METER_EVERY);
+        let mut meters = tokio::time::interval(LOOK_EVERY);
         meters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut report_at = tokio::time::Instant::now();
-        let mut reporting: JoinSet<(RunnerReport, Result<Option<Committed>, link::LinkError>)> = JoinSet::new();
+        let mut reporting: JoinSet<(Sent, Result<Option<Committed>, link::LinkError>)> = JoinSet::new();
         let mut builds_changed = self.builds.reports.clone();
         let server = Arc::clone(&self.server);
         while !self.stop.is_cancelled() {
@@ -202,7 +217,7 @@ impl Converge {
                 () = server.changed.notified() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
                 Ok(()) = builds_changed.changed() => report_at = tokio::time::Instant::now() + REPORT_GATHER,
                 _ = meters.tick() => {
-                    self.read_meters();
+                    self.looks.look(&self.server, &self.seats).await;
                     if let Some(told) = self.waiting.take() {
                         self.take_in(told).await;
                     }
@@ -210,7 +225,7 @@ impl Converge {
                 Some(joined) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.joined(joined),
                 Some(sent) = reporting.join_next(), if !reporting.is_empty() => {
                     match sent {
-                        Ok((report, Ok(committed))) => self.reported(&report, &committed.unwrap_or_default()),
+                        Ok((sent, Ok(committed))) => self.reported(&sent, &committed.unwrap_or_default()),
                         Ok((_, Err(e))) => {
                             tracing::debug!("the coordinator took no report: {e}");
                             report_at = tokio::time::Instant::now() + RETRY;
@@ -220,10 +235,10 @@ impl Converge {
                 }
                 () = tokio::time::sleep_until(report_at), if reporting.is_empty() => {
                     report_at = tokio::time::Instant::now() + REPORT_EVERY;
-                    let (client, report) = (self.coordinator.clone(), self.report());
+                    let (client, sent) = (self.coordinator.clone(), self.report());
                     reporting.spawn(async move {
-                        let sent = client.post("/v1/report", &report, REPORT_TIMEOUT).await;
-                        (report, sent)
+                        let answer = client.post("/v1/report", &sent.report, REPORT_TIMEOUT).await;
+                        (sent, answer)
                     });
                 }
             }
@@ -307,17 +322,16 @@ impl Converge {
                 self.end_unknown(&unit).await;
             }
         }
+        let owned: HashSet<String> = self.seats.values().map(|seat| counter_of(&seat.life)).collect();
+        if let Err(e) = self.server.salvage_counters(|name| owned.contains(name)).await {
+            tracing::error!("counters of what has ended are still there: {e}");
+        }
     }
 
     async fn end_unknown(&self, unit: &str) {
         tracing::info!(sandbox = %unit, "ends what nothing explains");
         let cleared = self.server.slice.clear(unit, None).await;
-        // Killed between an instance's end and its last reading: the counter is still there.
-        if let Some(life) = id_of(unit).and_then(|id| self.server.meters.life(id).ok())
-            && let Some(app) = self.server.meters.app_of(&life)
-            && let Ok(value) = self.server.slice.cpu_micros(unit)
-            && let Err(e) = self.server.meters.read_last(&life, app, value, Time::from(SystemTime::now()))
-        {
+        if let Err(e) = self.server.salvage(unit).await {
             tracing::error!(sandbox = %unit, "could not keep a last reading: {e}");
             return;
         }
@@ -326,19 +340,9 @@ impl Converge {
         }
     }
 
-    fn read_meters(&self) {
-        let now = Time::from(SystemTime::now());
-        for seat in self.seats.values().filter(|s| !s.report().state.is_gone()) {
-            // Not yet made, or just gone: its last value is read by whoever removes it.
-            let Ok(value) = self.server.slice.cpu_micros(&unit_of(seat.spec.id)) else { continue };
-            if let Err(e) = self.server.meters.read(&seat.life, seat.spec.app, value, now) {
-                tracing::error!(instance.id = %seat.spec.id, "could not keep a reading: {e}");
-            }
-        }
-    }
-
-    fn report(&self) -> RunnerReport {
-        RunnerReport {
+    fn report(&self) -> Sent {
+        let (samples, samples_until) = self.looks.samples();
+        let report = RunnerReport {
             boot_id: self.server.meters.boot_id().to_owned(),
             cores: cores(),
             memory_bytes: self.server.slice.memory_bytes(),
@@ -347,16 +351,20 @@ impl Converge {
             instances: self.seats.values().map(|s| s.report()).collect(),
             builds: self.builds.reports.borrow().clone(),
             readings: self.server.meters.pending(),
-            samples: vec![],
+            samples,
             addresses: self.seats.values().map(|s| (s.spec.id, s.spec.address)).collect(),
             disk: Some(self.stores.reports.borrow().clone()).filter(|disk| disk.space.bytes > 0),
-        }
+        };
+        Sent { report, samples_until }
     }
 
     /// What was told of the gone is forgotten once no assignment names it.
-    fn reported(&mut self, report: &RunnerReport, committed: &Committed) {
+    fn reported(&mut self, sent: &Sent, committed: &Committed) {
         self.server.meters.committed(committed, Time::from(SystemTime::now()));
-        for told in report.instances.iter().filter(|i| i.state.is_gone()) {
+        if committed.samples_taken {
+            self.looks.taken(sent.samples_until);
+        }
+        for told in sent.report.instances.iter().filter(|i| i.state.is_gone()) {
             let is_over = self
                 .seats
                 .get(&told.id)
@@ -367,6 +375,12 @@ impl Converge {
             }
         }
     }
+}
+
+/// A report, and up to which its samples go.
+struct Sent {
+    report: RunnerReport,
+    samples_until: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -495,6 +495,7 @@ impl Git {
             limits: LIMITS,
             binds: vec![Bind::read_write(repository, repository::REPOSITORY)],
             network: None,
+            counted: None,
             stdin: None,
             output: Output::Spool(PathBuf::new()),
             stop_timeout: STOP_TIMEOUT,

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use domain::wire::{InstanceReport, InstanceSpec, LogStream};
-use domain::{InstanceId, InstanceState, Life, Reason, Time, Wanted};
+use domain::wire::{InstanceReport, InstanceSpec, LastRead, LogStream};
+use domain::{InstanceId, InstanceState, Life, Reason, Wanted};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -86,6 +87,9 @@ pub struct Kept {
     pub spec: InstanceSpec,
     pub restarts: u32,
     pub was_healthy: bool,
+    /// Counters that began with it are another life's than those of the same instance before.
+    #[serde(default)]
+    pub generation: Option<i64>,
 }
 
 impl Kept {
@@ -141,22 +145,33 @@ pub struct Seat {
     pub spec: InstanceSpec,
     pub life: Life,
     pub wanted: watch::Sender<Wanted>,
+    /// Before, what counters there are of the instance are another life's.
+    begun: AtomicBool,
     report: Mutex<InstanceReport>,
 }
 
 impl Seat {
-    pub fn new(spec: InstanceSpec, life: Life, kept: Option<&Kept>) -> Self {
+    pub fn new(spec: InstanceSpec, life: Life, kept: &Kept, begun: bool) -> Self {
         let report = InstanceReport {
             id: spec.id,
             // An adopted one serves as before until a check says otherwise.
-            state: if kept.is_some_and(|k| k.was_healthy) { InstanceState::Healthy } else { InstanceState::Starting },
+            state: if kept.was_healthy { InstanceState::Healthy } else { InstanceState::Starting },
             reason: None,
-            restarts: kept.map_or(0, |k| k.restarts),
+            restarts: kept.restarts,
             again_ms: 0,
             last: None,
         };
         let wanted = watch::Sender::new(spec.wanted);
-        Self { spec, life, wanted, report: Mutex::new(report) }
+        Self { spec, life, wanted, begun: begun.into(), report: Mutex::new(report) }
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Relaxed)
+    }
+
+    /// What its counters said at its end.
+    pub fn ended(&self, last: Option<LastRead>) {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).last = last;
     }
 
     pub fn report(&self) -> InstanceReport {
@@ -197,9 +212,8 @@ pub(crate) enum Run {
 }
 
 impl Instance {
-    pub fn new(server: Arc<Server>, seat: Arc<Seat>, kept: Option<Kept>, stop: CancellationToken) -> Self {
+    pub fn new(server: Arc<Server>, seat: Arc<Seat>, kept: Kept, stop: CancellationToken) -> Self {
         let unit = unit_of(seat.spec.id);
-        let kept = kept.unwrap_or_else(|| Kept { spec: seat.spec.clone(), restarts: 0, was_healthy: false });
         Self { server, seat, unit, kept, image: None, back_off: BACK_OFF_FIRST, stop }
     }
 
@@ -208,7 +222,7 @@ impl Instance {
         let again = if state == InstanceState::Crashed { self.back_off } else { Duration::ZERO };
         let again_ms = u64::try_from(again.as_millis()).unwrap_or(u64::MAX);
         let (id, restarts) = (self.kept.spec.id, self.kept.restarts);
-        let new = InstanceReport { id, state, reason, restarts, again_ms, last: report.last };
+        let new = InstanceReport { id, state, reason, restarts, again_ms, last: report.last.clone() };
         if *report != new {
             *report = new;
             drop(report);
@@ -348,6 +362,11 @@ impl Instance {
         let prepare = |doing| move |cause| StartError::Prepare { doing, cause };
         // What an earlier start left: a half-made one, or that of a runner that was killed.
         server.slice.clear(&self.unit, Some(spec.address)).await?;
+        if !self.seat.has_begun() {
+            server.salvage(&self.unit).await.map_err(prepare("its counters"))?;
+            server.slice.remove_unit(&self.unit)?;
+            self.seat.begun.store(true, Relaxed);
+        }
         if self.image.is_none() {
             self.image = Some(server.images.acquire(&spec.image).await?);
         }
@@ -399,6 +418,7 @@ impl Instance {
                 limits: spec.limits,
                 binds,
                 network: Some((spec.address, Kind::App)),
+                counted: Some(server.counted(&self.seat.life)),
                 stdin: None,
                 output: Output::Spool(spool),
                 stop_timeout: Duration::from_millis(spec.stop_timeout_ms),
@@ -572,14 +592,11 @@ impl Instance {
             self.say(&format!("{reason}; not tried again"));
         }
         let spec = &self.kept.spec;
-        let now = Time::from(SystemTime::now());
-        // Without a group nothing ever ran.
-        let value = self.server.slice.cpu_micros(&self.unit).ok();
-        let kept = value.map_or(Ok(()), |value| self.server.meters.read_last(&self.seat.life, spec.app, value, now));
-        match kept {
+        match self.server.read_last(&self.seat).await {
             // The group stays until the disk takes its value.
             Err(e) => tracing::error!(instance.id = %spec.id, "could not keep a last reading: {e}"),
-            Ok(()) => {
+            Ok(last) => {
+                self.seat.ended(last);
                 if let Err(e) = self.kept.forget(&self.server.slice) {
                     tracing::error!(instance.id = %spec.id, "the next runner will think that it runs: {e}");
                 }

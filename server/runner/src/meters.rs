@@ -1,9 +1,10 @@
 //! Readings on their way to PostgreSQL: kept on disk until a report's answer says that they are
 //! committed, merged by maximum, so that loss, order and repetition do not matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,8 +13,8 @@ use domain::{AppId, InstanceId, Life, Meter, Reading, Time};
 
 use crate::sandbox::make_dir;
 
-/// A value that grew by less is not worth a write: a power cut would lose that much.
-const JOURNAL_MICROS: u64 = 10_000;
+/// A value that grew by less (microseconds, bytes) is not worth a write: a power cut would lose that much.
+const JOURNAL_STEP: u64 = 10_000;
 const JOURNAL_BYTES_MAX: u64 = 1 << 20;
 pub const REPORTED_MAX: usize = 5_000;
 
@@ -28,6 +29,13 @@ struct Entry {
     is_over: bool,
 }
 
+/// Of an app, by all its instances, since it was asked for last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    pub cpu_micros: u64,
+    pub bytes_out: u64,
+}
+
 pub struct Meters {
     path: PathBuf,
     boot_id: String,
@@ -38,7 +46,15 @@ struct State {
     entries: BTreeMap<Key, Entry>,
     journal: File,
     bytes: u64,
+    /// What each counter of a life said last.
+    last: HashMap<(Life, Meter), u64>,
+    /// They began under a former runner: what their counters say at first is not news.
+    resumed: HashSet<(Life, Meter)>,
+    used: BTreeMap<AppId, Used>,
 }
+
+/// What a runner reads.
+const METERS: [Meter; 2] = [Meter::Cpu, Meter::BytesOut];
 
 impl Meters {
     pub fn open(data_dir: &Path) -> io::Result<Self> {
@@ -49,8 +65,11 @@ impl Meters {
             other => other?,
         };
         let mut entries: BTreeMap<Key, Entry> = BTreeMap::new();
+        let mut last: HashMap<(Life, Meter), u64> = HashMap::new();
         // A line that a power cut left half-written is skipped.
         for reading in text.lines().filter_map(|l| serde_json::from_str::<Reading>(l).ok()) {
+            let highest = last.entry((reading.life.clone(), reading.meter)).or_default();
+            *highest = reading.value.max(*highest);
             let entry = entries.entry((reading.life, reading.app, reading.meter, reading.hour)).or_default();
             if reading.value >= entry.value {
                 entry.value = reading.value;
@@ -60,7 +79,9 @@ impl Meters {
         }
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let journal = OpenOptions::new().create(true).append(true).open(&path)?;
-        let meters = Self { path, boot_id, state: Mutex::new(State { entries, journal, bytes: u64::MAX }) };
+        let (resumed, used) = (HashSet::new(), BTreeMap::new());
+        let state = State { entries, journal, bytes: u64::MAX, last, resumed, used };
+        let meters = Self { path, boot_id, state: Mutex::new(state) };
         meters.compact()?;
         Ok(meters)
     }
@@ -73,19 +94,39 @@ impl Meters {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of an instance: its counter begins anew with the kernel, and only then.
-    pub fn life(&self, instance: InstanceId) -> io::Result<Life> {
-        format!("{}/{instance}", self.boot_id).parse().map_err(io::Error::other)
+    /// The life of an instance: its counters begin anew with the kernel, and with each generation.
+    pub fn life(&self, instance: InstanceId, generation: Option<i64>) -> io::Result<Life> {
+        let generation = generation.map(|n| format!("/{n}")).unwrap_or_default();
+        format!("{}/{instance}{generation}", self.boot_id).parse().map_err(io::Error::other)
+    }
+
+    /// Of an instance of this boot: the life that was read last, where a reading of it is still here, and whose it is.
+    pub fn life_of(&self, instance: InstanceId) -> Option<(Life, AppId)> {
+        let of = |life: &Life| {
+            let mut parts = life.as_str().split('/');
+            let is = parts.next() == Some(&self.boot_id) && parts.next() == Some(&instance.to_string());
+            is.then(|| parts.next().and_then(|n| n.parse::<i64>().ok()).unwrap_or(0))
+        };
+        let state = self.lock();
+        let all = state.entries.keys().filter_map(|(life, app, ..)| Some((of(life)?, life, *app)));
+        all.max().map(|(_, life, app)| (life.clone(), app))
+    }
+
+    /// What a counter said when it was last read.
+    pub fn last(&self, life: &Life, meter: Meter) -> u64 {
+        self.lock().last.get(&(life.clone(), meter)).copied().unwrap_or(0)
     }
 
     /// Notes what a counter says now.
-    pub fn read(&self, life: &Life, app: AppId, value: u64, now: Time) -> io::Result<()> {
-        self.note(life, app, value, now, false)
+    pub fn read(&self, life: &Life, app: AppId, meter: Meter, value: u64, now: Time) -> io::Result<()> {
+        self.note(life, app, (meter, value), now, false)
     }
 
-    /// Notes the last value of a life; returns when it is on disk, so that the counter may go.
-    pub fn read_last(&self, life: &Life, app: AppId, value: u64, now: Time) -> io::Result<()> {
-        self.note(life, app, value, now, true)?;
+    /// Notes the last values of a life; returns when they are on disk, so that its counters may go.
+    pub fn read_last(&self, life: &Life, app: AppId, values: &[(Meter, u64)], now: Time) -> io::Result<()> {
+        for value in values {
+            self.note(life, app, *value, now, true)?;
+        }
         let mut state = self.lock();
         for ((other, ..), entry) in &mut state.entries {
             entry.is_over |= other == life;
@@ -93,22 +134,40 @@ impl Meters {
         state.journal.sync_data()
     }
 
-    fn note(&self, life: &Life, app: AppId, value: u64, now: Time, always: bool) -> io::Result<()> {
+    /// What was used since this was asked last.
+    pub fn take_used(&self) -> BTreeMap<AppId, Used> {
+        std::mem::take(&mut self.lock().used)
+    }
+
+    fn note(&self, life: &Life, app: AppId, (meter, value): (Meter, u64), now: Time, always: bool) -> io::Result<()> {
         let mut state = self.lock();
-        let key = (life.clone(), app, Meter::Cpu, now.hour());
+        let is_first = state.resumed.remove(&(life.clone(), meter));
+        let known = state.last.insert((life.clone(), meter), value);
+        if known.is_some_and(|known| value < known) {
+            state.last.extend(known.map(|known| ((life.clone(), meter), known)));
+            return Ok(());
+        }
+        let grown = if is_first { 0 } else { value - known.unwrap_or(0) };
+        let used = state.used.entry(app).or_default();
+        *(if meter == Meter::Cpu { &mut used.cpu_micros } else { &mut used.bytes_out }) += grown;
+        // CPU time is read at least once an hour; what sends nothing has nothing to say.
+        if meter != Meter::Cpu && known.unwrap_or(0) == value && !always {
+            return Ok(());
+        }
+        let key = (life.clone(), app, meter, now.hour());
         let entry = state.entries.entry(key).or_default();
         if value < entry.value {
             return Ok(());
         }
         entry.value = value;
         entry.at = now.unix_micros();
-        if value < entry.journaled + JOURNAL_MICROS && !(always && value > entry.journaled) {
+        if value < entry.journaled + JOURNAL_STEP && !(always && value > entry.journaled) {
             return Ok(());
         }
-        let reading = Reading { life: life.clone(), app, meter: Meter::Cpu, hour: now.hour(), value, at: now };
+        let reading = Reading { life: life.clone(), app, meter, hour: now.hour(), value, at: now };
         let mut line = serde_json::to_vec(&reading).map_err(io::Error::other)?;
         line.push(b'\n');
-        let key = (life.clone(), app, Meter::Cpu, now.hour());
+        let key = (life.clone(), app, meter, now.hour());
         let mut written = state.journal.write_all(&line);
         if written.as_ref().is_err_and(is_disk_full) {
             // What may never fail has room of its own. Half a line may stand there: the next is on a new one.
@@ -124,11 +183,6 @@ impl Meters {
         let is_long = state.bytes > JOURNAL_BYTES_MAX;
         drop(state);
         if is_long { self.compact() } else { Ok(()) }
-    }
-
-    /// Whose life it is, where a reading of it is still here.
-    pub fn app_of(&self, life: &Life) -> Option<AppId> {
-        self.lock().entries.keys().find(|(other, ..)| other == life).map(|(_, app, ..)| *app)
     }
 
     /// What PostgreSQL does not have yet.
@@ -147,25 +201,35 @@ impl Meters {
             .collect()
     }
 
-    /// Forgets what is committed up to its value and cannot grow any more.
+    /// Forgets what is committed up to its value and cannot grow any more; of a life that goes on, its last stays:
+    /// a counter that is lost goes on from there, also under the next runner.
     pub fn committed(&self, told: &Committed, now: Time) {
         let mut state = self.lock();
         for c in &told.readings {
             let key = (c.life.clone(), c.app, c.meter, c.hour);
+            let later = (c.life.clone(), c.app, c.meter, Time::from_unix_micros(i64::MAX));
+            let has_later = state.entries.range((Excluded(&key), Included(&later))).next().is_some();
             let Some(entry) = state.entries.get_mut(&key) else { continue };
             entry.committed = entry.committed.max(c.value).max(1);
-            if entry.committed >= entry.value && (entry.is_over || c.hour < now.hour()) {
+            let is_done = entry.is_over || (c.hour < now.hour() && has_later);
+            if entry.committed >= entry.value && is_done {
+                if entry.is_over {
+                    state.last.remove(&(c.life.clone(), c.meter));
+                }
                 state.entries.remove(&key);
             }
         }
     }
 
-    /// Marks what no running instance will ever add to: lives that ended with a former runner or
-    /// a former boot.
-    pub fn over_except(&self, lives: &[Life]) {
-        for ((life, ..), entry) in &mut self.lock().entries {
+    /// These go on under this runner. Marks what no running instance will ever add to: lives that ended with a
+    /// former runner or a former boot.
+    pub fn resume(&self, lives: &[Life]) {
+        let mut state = self.lock();
+        for ((life, ..), entry) in &mut state.entries {
             entry.is_over = !lives.contains(life);
         }
+        state.last.retain(|(life, _), _| lives.contains(life));
+        state.resumed = lives.iter().flat_map(|life| METERS.map(|meter| (life.clone(), meter))).collect();
     }
 
     /// Rewrites the journal with what is still owed.
@@ -243,13 +307,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = Time::from_unix_micros(500 * HOUR + 5);
         let meters = Meters::open(dir.path()).unwrap();
-        let life = meters.life(InstanceId(7)).unwrap();
-        meters.read(&life, AppId(1), 1_000_000, now).unwrap();
-        meters.read_last(&life, AppId(1), 1_000_001, now).unwrap();
+        let life = meters.life(InstanceId(7), None).unwrap();
+        meters.read(&life, AppId(1), Meter::Cpu, 1_000_000, now).unwrap();
+        meters.read_last(&life, AppId(1), &[(Meter::Cpu, 1_000_001)], now).unwrap();
         drop(meters);
 
         let meters = Meters::open(dir.path()).unwrap();
-        meters.over_except(&[]);
+        meters.resume(&[]);
         let pending = meters.pending();
         assert_eq!(pending.iter().map(|r| r.value).collect::<Vec<_>>(), [1_000_001]);
         meters.committed(&committed(&pending[0], 1_000_000), now);
@@ -265,9 +329,9 @@ mod tests {
     fn a_life_has_a_reading_for_each_hour_it_ran_in() {
         let dir = tempfile::tempdir().unwrap();
         let meters = Meters::open(dir.path()).unwrap();
-        let life = meters.life(InstanceId(7)).unwrap();
+        let life = meters.life(InstanceId(7), Some(3)).unwrap();
         for (at, value) in [(10 * HOUR, 20_000), (10 * HOUR + 9, 40_000), (11 * HOUR + 1, 70_000)] {
-            meters.read(&life, AppId(1), value, Time::from_unix_micros(at)).unwrap();
+            meters.read(&life, AppId(1), Meter::Cpu, value, Time::from_unix_micros(at)).unwrap();
         }
         let values: Vec<_> = meters.pending().iter().map(|r| (r.hour.unix_micros() / HOUR, r.value)).collect();
         assert_eq!(values, [(10, 40_000), (11, 70_000)]);
@@ -277,7 +341,43 @@ mod tests {
         meters.committed(&committed(&first, 40_000), now);
         meters.committed(&committed(&second, 70_000), now);
         assert!(meters.pending().is_empty());
-        meters.read(&life, AppId(1), 70_001, now).unwrap();
+        meters.read(&life, AppId(1), Meter::Cpu, 70_001, now).unwrap();
         assert_eq!(meters.pending()[0].value, 70_001);
+    }
+
+    #[test]
+    fn what_a_counter_said_is_known_as_long_as_it_counts_and_what_is_new_of_it_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |hours: i64| Time::from_unix_micros(hours * HOUR);
+        let used = |meters: &Meters| meters.take_used().remove(&AppId(1)).unwrap_or_default();
+        let meters = Meters::open(dir.path()).unwrap();
+        let (old, new) = (meters.life(InstanceId(7), Some(1)).unwrap(), meters.life(InstanceId(7), Some(2)).unwrap());
+        meters.read(&old, AppId(1), Meter::BytesOut, 0, at(10)).unwrap();
+        assert!(meters.pending().is_empty(), "it sent nothing");
+        meters.read(&old, AppId(1), Meter::BytesOut, 50_000, at(10)).unwrap();
+        meters.read(&old, AppId(1), Meter::Cpu, 30_000, at(10)).unwrap();
+        assert_eq!(used(&meters), Used { cpu_micros: 30_000, bytes_out: 50_000 });
+        meters.read(&old, AppId(1), Meter::BytesOut, 50_000, at(12)).unwrap();
+        for reading in meters.pending() {
+            meters.committed(&committed(&reading, reading.value), at(12));
+        }
+        drop(meters);
+
+        // Hours later a new runner finds it with a counter that was lost, and the other one.
+        let meters = Meters::open(dir.path()).unwrap();
+        meters.resume(std::slice::from_ref(&old));
+        assert_eq!(meters.life_of(InstanceId(7)), Some((old.clone(), AppId(1))));
+        assert_eq!(meters.last(&old, Meter::BytesOut), 50_000);
+        for bytes in [50_100, 50_100, 50_400, 3] {
+            meters.read(&old, AppId(1), Meter::BytesOut, bytes, at(14)).unwrap();
+        }
+        assert_eq!(used(&meters).bytes_out, 300, "what a former runner did not see belongs to no stretch");
+        assert_eq!(meters.last(&old, Meter::BytesOut), 50_400);
+        meters.read_last(&old, AppId(1), &[(Meter::Cpu, 90_000), (Meter::BytesOut, 50_500)], at(14)).unwrap();
+        meters.read(&new, AppId(1), Meter::BytesOut, 7, at(14)).unwrap();
+        assert_eq!(used(&meters).bytes_out, 107);
+        let last: Vec<_> = meters.pending().iter().filter(|r| r.hour == at(14)).map(|r| r.value).collect();
+        assert_eq!(last, [90_000, 50_500, 7]);
+        assert_eq!(meters.life_of(InstanceId(7)), Some((new, AppId(1))));
     }
 }

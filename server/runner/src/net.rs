@@ -4,12 +4,15 @@
 //! to the internet only; to neighbours, to the server and to private networks nothing.
 //! An address without a link leads nowhere: a health check or a request for an instance that is gone
 //! (or not connected yet) must not leave by the server's default route and be answered by a stranger.
-//! Sets change by element, the table's chains are only replaced as a whole, in one batch.
+//! What leaves for the internet is counted by named counters, one a sandbox that is metered. They outlive its link.
+//! Sets, maps and counters change by element, the table's chains are only replaced as a whole, in one batch.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -18,6 +21,8 @@ use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::counters;
 
 const NFT_TIMEOUT: Duration = Duration::from_secs(20);
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +67,15 @@ pub enum Kind {
     Build,
 }
 
+/// The counter of what a sandbox sends to the internet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Of letters and digits, never given twice.
+    pub name: String,
+    /// What it said when it was last read: one that was lost (`nft flush ruleset`) goes on from there.
+    pub bytes: u64,
+}
+
 #[derive(Debug, Clone)]
 pub struct Network {
     slice: u32,
@@ -69,15 +83,50 @@ pub struct Network {
     exceptions: Vec<Ipv4Net>,
     public_ports: Vec<u16>,
     mtu: u32,
+    /// Which counter each address has.
+    counted: Arc<Mutex<HashMap<Ipv4Addr, String>>>,
 }
 
 impl Network {
     pub fn new(slice: u32, subnet: Ipv4Net, exceptions: Vec<Ipv4Net>, public_ports: Vec<u16>) -> Self {
-        Self { slice, subnet, exceptions, public_ports, mtu: uplink_mtu() }
+        Self { slice, subnet, exceptions, public_ports, mtu: uplink_mtu(), counted: Arc::default() }
     }
 
     fn table(&self) -> String {
         format!("berth-{}", self.slice)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, String>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What every counter says.
+    pub fn sent(&self) -> io::Result<HashMap<String, u64>> {
+        counters::all(&self.table())
+    }
+
+    pub fn sent_by(&self, counter: &str) -> io::Result<Option<u64>> {
+        counters::one(&self.table(), counter)
+    }
+
+    /// Where there is a counter of the name, it stays as it is.
+    fn count(&self, address: Ipv4Addr, counted: &Counted) -> String {
+        let (t, Counted { name, bytes }) = (self.table(), counted);
+        self.counted().insert(address, name.clone());
+        format!(
+            "add counter inet {t} {name} {{ packets 0 bytes {bytes} }}\nadd element inet {t} sent {{ {address} : \"{name}\" }}\n"
+        )
+    }
+
+    /// Makes a counter that was lost again.
+    pub async fn count_again(&self, address: Ipv4Addr, counted: &Counted) -> Result<(), NetError> {
+        nft(&self.count(address, counted)).await
+    }
+
+    /// Read it first.
+    pub async fn remove_counter(&self, counter: &str) -> Result<(), NetError> {
+        let t = self.table();
+        nft(&format!("add counter inet {t} {counter}\ndelete counter inet {t} {counter}\n")).await
     }
 
     /// The host's end of a sandbox's veth pair; at most 15 characters.
@@ -116,6 +165,7 @@ table inet {t} {{
   set ports {{ type inet_service; }}
   set open {{ type ipv4_addr; size 65535; flags dynamic; }}
   set opened {{ type ipv4_addr; size 65535; flags dynamic; timeout 10s; }}
+  map sent {{ type ipv4_addr : counter; }}
   chain input {{ type filter hook input priority -10; iifname {links} jump to_host; }}
   chain to_host {{
     ct state established,related accept
@@ -140,6 +190,11 @@ table inet {t} {{
     ip daddr @closed counter reject
     tcp dport {{ 25, 465, 587 }} counter reject
     accept
+  }}
+  chain leaving {{ type filter hook forward priority 10; iifname {links} oifname != {links} jump leaves; }}
+  chain leaves {{
+    ip daddr @resolvers meta l4proto {{ tcp, udp }} th dport 53 return
+    counter name ip saddr map @sent
   }}
   chain output {{ type filter hook output priority -10; ip daddr {subnet} oifname != \"lo\" oifname != {links} jump astray; }}
   chain astray {{
@@ -168,9 +223,15 @@ add element inet {t} closed {{ {closed} }}
     }
 
     /// Connects the sandbox whose first process is `pid` (created, not started).
-    pub async fn connect(&self, address: Ipv4Addr, kind: Kind, pid: i32) -> Result<(), NetError> {
+    pub async fn connect(
+        &self,
+        address: Ipv4Addr,
+        kind: Kind,
+        counted: Option<&Counted>,
+        pid: i32,
+    ) -> Result<(), NetError> {
         let link = self.link(address);
-        self.permit(&link, address, kind).await?;
+        self.permit(&link, address, kind, counted).await?;
         let made = timed("making", &link, self.make(&link, address, pid)).await;
         if made.is_err() {
             self.disconnect(address).await?;
@@ -178,11 +239,20 @@ add element inet {t} closed {{ {closed} }}
         made
     }
 
-    async fn permit(&self, link: &str, address: Ipv4Addr, kind: Kind) -> Result<(), NetError> {
+    async fn permit(
+        &self,
+        link: &str,
+        address: Ipv4Addr,
+        kind: Kind,
+        counted: Option<&Counted>,
+    ) -> Result<(), NetError> {
         let t = self.table();
         let mut text = format!("add element inet {t} inst {{ \"{link}\" . {address} }}\n");
         if kind == Kind::Build {
             let _ = writeln!(text, "add element inet {t} builders {{ \"{link}\" }}");
+        }
+        if let Some(counted) = counted {
+            text.push_str(&self.count(address, counted));
         }
         nft(&text).await
     }
@@ -237,7 +307,7 @@ add element inet {t} closed {{ {closed} }}
         answer.await.unwrap_or_else(|_| Err(io("entering the namespace", link, io::Error::other("thread ended"))))
     }
 
-    /// Removes a sandbox's link and its permissions; nothing happens where there are none.
+    /// Removes a sandbox's link and its permissions; nothing happens where there are none. Its counter stays.
     pub async fn disconnect(&self, address: Ipv4Addr) -> Result<(), NetError> {
         let link = self.link(address);
         let gone = timed("removing", &link, async {
@@ -247,24 +317,31 @@ add element inet {t} closed {{ {closed} }}
         .await;
         let t = self.table();
         // `add` first: deleting what is not there would be an error.
-        let text = format!(
+        let mut text = format!(
             "add element inet {t} inst {{ \"{link}\" . {address} }}\ndelete element inet {t} inst {{ \"{link}\" . {address} }}
 add element inet {t} builders {{ \"{link}\" }}\ndelete element inet {t} builders {{ \"{link}\" }}\n"
         );
+        let counter = self.counted().get(&address).cloned();
+        if let Some(name) = counter {
+            let element = format!("element inet {t} sent {{ {address}");
+            let _ = writeln!(text, "add counter inet {t} {name}\nadd {element} : \"{name}\" }}\ndelete {element} }}");
+        }
         nft(&text).await?;
+        self.counted().remove(&address);
         gone
     }
 
     /// Removes links and permissions of all other addresses: those of a runner that was killed. No builder is
     /// left then.
-    pub async fn keep_only(&self, addresses: &[Ipv4Addr]) -> Result<(), NetError> {
+    pub async fn keep_only(&self, kept: &[(Ipv4Addr, Counted)]) -> Result<(), NetError> {
         let t = self.table();
-        let mut text = format!("flush set inet {t} inst\nflush set inet {t} builders\n");
-        for address in addresses {
+        let mut text = format!("flush set inet {t} inst\nflush set inet {t} builders\nflush map inet {t} sent\n");
+        for (address, counted) in kept {
             let _ = writeln!(text, "add element inet {t} inst {{ \"{}\" . {address} }}", self.link(*address));
+            text.push_str(&self.count(*address, counted));
         }
         nft(&text).await?;
-        let kept: Vec<String> = addresses.iter().map(|address| self.link(*address)).collect();
+        let kept: Vec<String> = kept.iter().map(|(address, _)| self.link(*address)).collect();
         self.remove_links(|name| !kept.iter().any(|link| link == name)).await
     }
 

@@ -26,7 +26,7 @@ use crate::Config;
 use crate::bundle::{self, Bind, Program};
 use crate::cgroup::Cgroups;
 use crate::mount;
-use crate::net::{Kind, NetError, Network};
+use crate::net::{Counted, Kind, NetError, Network};
 use crate::process::{self, Process};
 use crate::seccomp::{self, SeccompError};
 use crate::skeleton;
@@ -107,6 +107,8 @@ pub struct Spec {
     pub binds: Vec<Bind>,
     /// `None`: only loopback, and that is down.
     pub network: Option<(Ipv4Addr, Kind)>,
+    /// What it sends to the internet is counted there.
+    pub counted: Option<Counted>,
     /// `None`: an input that has ended.
     pub stdin: Option<OwnedFd>,
     pub output: Output,
@@ -299,7 +301,7 @@ impl Slice {
         inner.cgroups.join_unified(&unit, pid).map_err(prepare("its cgroup"))?;
         if let Some((address, kind)) = spec.network {
             let failed = |cause| SandboxError::Network { of: unit.clone(), cause };
-            inner.network.connect(address, kind, pid).await.map_err(failed)?;
+            inner.network.connect(address, kind, spec.counted.as_ref(), pid).await.map_err(failed)?;
         }
         writer.write_all(b"S").await.map_err(prepare("telling its shim"))?;
         next().await?;
@@ -379,11 +381,35 @@ impl Slice {
     }
 
     /// After a runner that was killed: these units run on, with these addresses, and nobody else has any.
-    pub(crate) async fn keep_addresses(&self, of: Vec<(String, Ipv4Addr)>) -> Result<(), SandboxError> {
-        let addresses: Vec<Ipv4Addr> = of.iter().map(|(_, address)| *address).collect();
-        self.owners().extend(of.into_iter().map(|(unit, address)| (address, unit)));
+    pub(crate) async fn keep_addresses(&self, of: Vec<(String, Ipv4Addr, Counted)>) -> Result<(), SandboxError> {
+        let kept: Vec<_> = of.iter().map(|(_, address, counted)| (*address, counted.clone())).collect();
+        self.owners().extend(of.into_iter().map(|(unit, address, _)| (address, unit)));
         let failed = |cause| SandboxError::Network { of: "what a former runner left".to_owned(), cause };
-        self.inner.network.keep_only(&addresses).await.map_err(failed)
+        self.inner.network.keep_only(&kept).await.map_err(failed)
+    }
+
+    /// What every counter says of bytes sent to the internet.
+    pub fn sent(&self) -> io::Result<HashMap<String, u64>> {
+        self.inner.network.sent()
+    }
+
+    /// `None`: there is no such counter.
+    pub fn sent_by(&self, counter: &str) -> io::Result<Option<u64>> {
+        self.inner.network.sent_by(counter)
+    }
+
+    /// Makes the counter of a unit that has this address again, where it still has it.
+    pub(crate) async fn count_again(&self, unit: &str, address: Ipv4Addr, of: &Counted) -> Result<(), SandboxError> {
+        if self.owners().get(&address).is_none_or(|owner| owner != unit) {
+            return Ok(());
+        }
+        let failed = |cause| SandboxError::Network { of: unit.to_owned(), cause };
+        self.inner.network.count_again(address, of).await.map_err(failed)
+    }
+
+    pub(crate) async fn remove_counter(&self, counter: &str) -> Result<(), SandboxError> {
+        let failed = |cause| SandboxError::Network { of: counter.to_owned(), cause };
+        self.inner.network.remove_counter(counter).await.map_err(failed)
     }
 
     /// The unit's shim where one still runs, and its sandbox's first process (0 until it is made).
@@ -405,6 +431,11 @@ impl Slice {
     /// The unit's CPU time over all its sandboxes, in microseconds.
     pub fn cpu_micros(&self, unit: &str) -> io::Result<u64> {
         self.inner.cgroups.cpu_micros(unit)
+    }
+
+    /// What the unit has in memory, without files that nobody wants.
+    pub fn unit_memory_bytes(&self, unit: &str) -> u64 {
+        self.inner.cgroups.unit_memory_bytes(unit)
     }
 
     /// The units of which something is there: a group or a directory.

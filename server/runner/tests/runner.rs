@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers")]
 
 mod common;
+mod meters;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
@@ -61,7 +62,8 @@ impl Fake {
     fn cpu(&self, id: i64) -> u64 {
         let reports = self.reports.lock().unwrap();
         let readings = reports.iter().flat_map(|r| &r.readings);
-        readings.filter(|r| r.life.as_str().ends_with(&format!("/{id}"))).map(|r| r.value).max().unwrap_or(0)
+        let of = |r: &&domain::Reading| r.meter == domain::Meter::Cpu && r.life.as_str().contains(&format!("/{id}/"));
+        readings.filter(of).map(|r| r.value).max().unwrap_or(0)
     }
 }
 
@@ -75,7 +77,7 @@ async fn assignments(State(fake): State<Arc<Fake>>, Json(ask): Json<Ask>) -> Res
 }
 
 async fn report(State(fake): State<Arc<Fake>>, Json(report): Json<RunnerReport>) -> Json<Committed> {
-    let mut committed = Committed::default();
+    let mut committed = Committed { samples_taken: true, ..Committed::default() };
     if *fake.committing.lock().unwrap() {
         committed.readings = report
             .readings

@@ -436,6 +436,7 @@ impl Build<'_> {
             limits: self.spec.limits,
             binds,
             network: run.network.then_some((self.spec.address, Kind::Build)),
+            counted: None,
             stdin: run.stdin,
             output,
             stop_timeout: STOP_TIMEOUT,

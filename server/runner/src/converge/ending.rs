@@ -34,11 +34,13 @@ impl Converge {
         let mut until = None;
         loop {
             // Heard of all the time, so that nobody thinks that this server was lost.
+            let had_ended = ending.is_empty();
             let reported = self.last_report().await;
             while ending.try_join_next().is_some() {}
             if ending.is_empty() {
+                self.looks.last(&self.server, &self.seats);
                 let until = *until.get_or_insert_with(|| Instant::now() + COMMITTED);
-                let is_done = reported && self.server.meters.pending().is_empty();
+                let is_done = had_ended && reported && self.server.meters.pending().is_empty();
                 if is_done || Instant::now() > until {
                     break;
                 }
@@ -56,11 +58,14 @@ impl Converge {
     }
 
     async fn last_report(&mut self) -> bool {
-        let report = self.report();
-        match self.coordinator.post::<Committed>("/v1/report", &report, REPORT).await {
+        let sent = self.report();
+        match self.coordinator.post::<Committed>("/v1/report", &sent.report, REPORT).await {
             Ok(committed) => {
-                let now = Time::from(SystemTime::now());
-                self.server.meters.committed(&committed.unwrap_or_default(), now);
+                let (committed, now) = (committed.unwrap_or_default(), Time::from(SystemTime::now()));
+                self.server.meters.committed(&committed, now);
+                if committed.samples_taken {
+                    self.looks.taken(sent.samples_until);
+                }
                 true
             }
             Err(e) => {
@@ -81,13 +86,13 @@ async fn end(server: Arc<Server>, seat: Arc<Seat>) {
         }
     }
     let cleared = server.slice.clear(&unit, Some(spec.address)).await;
-    let now = Time::from(SystemTime::now());
-    let value = server.slice.cpu_micros(&unit).ok();
-    let kept = value.map_or(Ok(()), |value| server.meters.read_last(&seat.life, spec.app, value, now));
-    if let Err(e) = kept {
-        // The group stays until the disk takes its value.
-        tracing::error!(instance.id = %spec.id, "could not keep a last reading: {e}");
-        return;
+    match server.read_last(&seat).await {
+        Ok(last) => seat.ended(last),
+        Err(e) => {
+            // The group stays until the disk takes its value.
+            tracing::error!(instance.id = %spec.id, "could not keep a last reading: {e}");
+            return;
+        }
     }
     if let Err(e) = cleared.and_then(|()| server.slice.remove_unit(&unit)) {
         tracing::error!(instance.id = %spec.id, "could not end an instance: {e}");

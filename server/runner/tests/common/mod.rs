@@ -120,6 +120,7 @@ impl Ground {
             limits: self.limits(),
             binds: vec![],
             network: None,
+            counted: None,
             stdin: None,
             output: Output::Spool(spool.to_owned()),
             stop_timeout: Duration::from_secs(10),
