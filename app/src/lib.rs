@@ -34,7 +34,7 @@ mod verbs;
 mod when;
 
 pub use self::account::{AccountPage, KeyForm, PasswordForm, account};
-pub use self::activity::{ActivityPage, activity};
+pub use self::activity::{ActivityPage, activity, capital};
 pub use self::app::{AppPage, app};
 pub use self::apps::apps;
 pub use self::config::{ConfigForm, config, config_notice};

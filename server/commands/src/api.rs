@@ -5,6 +5,7 @@
 
 use domain::Time;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     AppHealth, AppRow, AppView, ConfigView, DeployRow, DeployView, EventView, InstanceView, KeyView, LimitsView,
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// In a list of apps.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct App {
     pub name: String,
     pub url: String,
@@ -23,11 +24,12 @@ pub struct App {
     /// The release that serves.
     pub release: Option<i64>,
     pub last_deploy: Option<Deploy>,
+    #[schema(format = DateTime)]
     pub created: String,
 }
 
 /// One app, with what it runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AppDetail {
     pub name: String,
     pub url: String,
@@ -43,10 +45,11 @@ pub struct AppDetail {
     /// The latest first.
     pub deploys: Vec<Deploy>,
     pub disk_bytes: i64,
+    #[schema(format = DateTime)]
     pub created: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Process {
     pub process: String,
     pub count: u16,
@@ -54,34 +57,38 @@ pub struct Process {
     pub memory_bytes: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Instance {
     pub process: String,
     pub index: i32,
+    /// `placed`, `starting`, `healthy`, `unhealthy`, `crashed`, `failed`, `stopped`, `done`
     pub state: &'static str,
     pub release: i64,
     /// Takes no new requests and finishes those it has.
     pub draining: bool,
     pub memory_bytes: i64,
     pub restarts: i32,
+    #[schema(format = DateTime)]
     pub since: String,
     pub server: String,
     pub reason: Option<Reason>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Reason {
     pub message: String,
     pub hint: Option<String>,
 }
 
 /// A deploy; once it is live its number is the release's.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Deploy {
     pub number: i64,
+    /// `queued`, `building`, `releasing`, `starting`, `switching`; then `live`, `failed` or `canceled`
     pub state: &'static str,
     /// Its release is the one that serves.
     pub serves: bool,
+    /// `push`, `restart`, `rollback`, `again`, `config`, `resize`
     pub cause: &'static str,
     /// The deploy that this one runs again.
     pub of: Option<i64>,
@@ -90,23 +97,29 @@ pub struct Deploy {
     pub branch: String,
     pub by: Option<String>,
     pub reason: Option<Reason>,
+    #[schema(format = DateTime)]
     pub created: String,
+    #[schema(format = DateTime)]
     pub ended: Option<String>,
     /// In order; those not begun are absent. Empty in lists of apps.
     pub steps: Vec<Step>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Step {
+    /// `build`, `release`, `start`, `switch`, `branch`, `drain`
     pub step: &'static str,
+    #[schema(format = DateTime)]
     pub started: String,
+    #[schema(format = DateTime)]
     pub ended: Option<String>,
+    /// `done`, `failed`
     pub outcome: Option<&'static str>,
     pub detail: Option<String>,
 }
 
 /// Of one app.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Config {
     pub app: String,
     pub vars: Vec<Var>,
@@ -116,7 +129,7 @@ pub struct Config {
     pub deploy: Option<i64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Var {
     pub name: String,
     pub secret: bool,
@@ -124,23 +137,27 @@ pub struct Var {
     pub value: Option<String>,
     pub bytes: i32,
     pub by: Option<String>,
+    #[schema(format = DateTime)]
     pub since: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Key {
     pub name: String,
     pub kind: String,
     pub fingerprint: String,
+    #[schema(format = DateTime)]
     pub created: String,
+    #[schema(format = DateTime)]
     pub last_used: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Event {
+    #[schema(format = DateTime)]
     pub at: String,
     pub by: Option<String>,
-    /// `page`, `ssh`, `shell`
+    /// `page`, `ssh`, `api`, `shell`
     pub door: String,
     pub from: Option<String>,
     pub verb: String,
@@ -149,10 +166,11 @@ pub struct Event {
     pub after: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct LogLine {
     /// Where a reader goes on.
     pub cursor: u64,
+    #[schema(format = DateTime)]
     pub at: String,
     /// `web.1`, `build`
     pub source: String,
@@ -160,7 +178,7 @@ pub struct LogLine {
 }
 
 /// Who asks, and what their customer may use.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Who {
     pub name: String,
     pub email: String,
@@ -171,7 +189,7 @@ pub struct Who {
     pub limits: Limits,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Limits {
     pub apps: Of,
     pub memory_bytes: Of,
@@ -181,7 +199,7 @@ pub struct Limits {
 }
 
 /// What is used of a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Of {
     pub used: i64,
     pub max: i64,

@@ -3,6 +3,7 @@
 use domain::wire::GitBranch;
 use domain::{AppId, AppName, BundleHash, CommitId, DeployId, Outcome, SourceHash};
 use store::Tx;
+pub use store::deploy::Which;
 
 use crate::apps::deploy_row;
 use crate::{Actor, CommandError, Commands, DeployRow, DeployView, timely};
@@ -93,7 +94,7 @@ impl Commands {
             let owned = store::app::get(&mut **tx, actor.customer, app).await?;
             let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
             let before = before.unwrap_or(i64::MAX);
-            let deploys = store::deploy::list_before(&mut **tx, owned.id, before, DEPLOYS_A_PAGE).await?;
+            let deploys = store::deploy::list_before(&mut **tx, owned.id, Which::All, before, DEPLOYS_A_PAGE).await?;
             let mut steps = store::deploy::steps_before(&mut **tx, owned.id, before, DEPLOYS_A_PAGE).await?;
             tx.commit().await?;
             let row = |deploy: store::deploy::Deploy| {
@@ -101,6 +102,27 @@ impl Commands {
                 deploy_row(deploy, owned.release_number, steps)
             };
             Ok(deploys.into_iter().map(row).collect())
+        })
+        .await
+    }
+
+    /// As many of them as are asked for, or of releases alone; without their steps.
+    pub async fn deploy_list(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        which: Which,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeployRow>, CommandError> {
+        timely(async {
+            let mut tx = self.db.snapshot().await?;
+            let owned = store::app::get(&mut **tx, actor.customer, app).await?;
+            let owned = owned.ok_or_else(|| CommandError::NoApp { name: app.clone() })?;
+            let (before, limit) = (before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+            let deploys = store::deploy::list_before(&mut **tx, owned.id, which, before, limit).await?;
+            tx.commit().await?;
+            Ok(deploys.into_iter().map(|deploy| deploy_row(deploy, owned.release_number, Vec::new())).collect())
         })
         .await
     }

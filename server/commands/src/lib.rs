@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use self::password::Passwords;
 
 pub use self::config::{ConfigView, Shown, VarSet, VarView, parse_env};
-pub use self::deploys::{BranchMove, DEPLOYS_A_PAGE, NewPush, PushTarget, Repository};
+pub use self::deploys::{BranchMove, DEPLOYS_A_PAGE, NewPush, PushTarget, Repository, Which};
 pub use self::disk::{DiskView, Naming, Untidy, kind_name, size};
 pub use self::error::{CommandError, Kind};
 pub use self::limits::EVENTS_A_PAGE;

@@ -58,17 +58,32 @@ pub async fn list(db: impl PgExecutor<'_>, app: AppId, limit: i64) -> Result<Vec
     .await?)
 }
 
+/// Which deploys of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// Those that went live: releases.
+    Live,
+}
+
 /// Those before number `before` of an app whose owner was checked, the latest first.
-pub async fn list_before(db: impl PgExecutor<'_>, app: AppId, before: i64, limit: i64) -> Result<Vec<Deploy>> {
+pub async fn list_before(
+    db: impl PgExecutor<'_>,
+    app: AppId,
+    which: Which,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Deploy>> {
     Ok(query_as!(
         Deploy,
         r#"select d.id, d.app_id, d.number, d.state, d.commit_id, d.commit_subject, d.branch, u.name as "by?",
                   d.reason, d.hint, d.created, d.ended, d.cause, d.origin, d.image, d.forgotten,
                   d.requests, d.unanswered, d.errors
            from deploy d left join users u on u.id = d.user_id
-           where d.app_id = $1 and d.number < $2 order by d.number desc limit $3"#,
+           where d.app_id = $1 and d.number < $2 and ($3 or d.state = 'live') order by d.number desc limit $4"#,
         app.0,
         before,
+        which == Which::All,
         limit
     )
     .fetch_all(db)

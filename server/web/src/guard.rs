@@ -22,7 +22,7 @@ pub struct Visitor {
     pub address: Option<IpAddr>,
 }
 
-/// Lets a request through when it is for this site and, if it changes anything, comes from it.
+/// Lets a request through when it is for this site, and notes who sent it.
 pub async fn guard(State(state): State<Shared>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let Some(authority) = authority(headers) else { return misdirected() };
@@ -30,11 +30,19 @@ pub async fn guard(State(state): State<Shared>, mut request: Request, next: Next
     if !host.is_some_and(|host| state.hosts.contains(&host)) {
         return misdirected();
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && !from_here(headers, authority) {
-        return Failed::Page(Problem::foreign()).into_response();
-    }
     let address = text(headers, "x-forwarded-for").and_then(|all| all.rsplit(',').next()?.trim().parse().ok());
     request.extensions_mut().insert(Visitor { address });
+    next.run(request).await
+}
+
+/// Before every page and form: what changes anything has to come from this site, since a browser sends its cookie
+/// with whatever another site made it ask.
+pub async fn ours(request: Request, next: Next) -> Response {
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let headers = request.headers();
+    if !looks && !authority(headers).is_some_and(|authority| from_here(headers, authority)) {
+        return Failed::Page(Problem::foreign()).into_response();
+    }
     next.run(request).await
 }
 

@@ -1,10 +1,11 @@
-//! The site: pages, forms, event streams, sessions, behind the balancer on a unix socket.
+//! The site: pages, forms, event streams, sessions, the JSON API, behind the balancer on a unix socket.
 //!
 //! Knows: `commands` (what a person may ask), `app` (how pages look), sessions and limits in Redis.
 //! Never: writes SQL, decides a permission, or believes a header of a stranger: only the balancer
 //! can connect, and it writes the `X-Forwarded-` ones itself.
-//! Start reading at `router::router`, then `guard`, then a handler in `pages`.
+//! Start reading at `router::router`, then `guard`, then a handler in `pages`, or in `api` for programs.
 
+mod api;
 mod assets;
 mod events;
 mod guard;

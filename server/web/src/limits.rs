@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Names remembered while Redis is away.
 const NAMES_MAX: usize = 10_000;
 
@@ -21,6 +22,9 @@ pub enum Limit {
     AccountsByAddress,
     ResetsByAddress,
     ResetsOfUser,
+    /// Tokens that let nobody in.
+    BadTokensByAddress,
+    RequestsByToken,
 }
 
 impl Limit {
@@ -28,6 +32,8 @@ impl Limit {
         match self {
             Self::TriesByAddress | Self::AccountsByAddress | Self::ResetsByAddress => 10,
             Self::TriesByUser | Self::ResetsOfUser => 5,
+            Self::BadTokensByAddress => 20,
+            Self::RequestsByToken => 600,
         }
     }
 
@@ -38,7 +44,14 @@ impl Limit {
             Self::AccountsByAddress => "signup-address",
             Self::ResetsByAddress => "reset-address",
             Self::ResetsOfUser => "reset-user",
+            Self::BadTokensByAddress => "token-address",
+            Self::RequestsByToken => "token",
         }
+    }
+
+    /// Who goes on trying waits longer and longer. A program that asks too often waits for its next minute.
+    fn grows(self) -> bool {
+        self != Self::RequestsByToken
     }
 }
 
@@ -57,24 +70,60 @@ pub fn network(address: Option<IpAddr>) -> String {
 pub struct Limits {
     redis: ConnectionManager,
     memory: Mutex<HashMap<String, (u32, Instant)>>,
+    /// Redis was away: until then nobody waits to find that out again.
+    away_until: Mutex<Option<Instant>>,
 }
 
 impl Limits {
     pub fn new(redis: ConnectionManager) -> Self {
-        Self { redis, memory: Mutex::default() }
+        Self { redis, memory: Mutex::default(), away_until: Mutex::default() }
+    }
+
+    fn is_away(&self) -> bool {
+        let until = self.away_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Asks Redis, unless it was away a moment ago.
+    async fn ask<T>(&self, asked: impl Future<Output = Result<T, redis::RedisError>>) -> Option<T> {
+        if self.is_away() {
+            return None;
+        }
+        let answer = asked.await;
+        let away = answer.as_ref().err().map(|cause| {
+            tracing::debug!(error = %cause, "counting tries in memory");
+            Instant::now() + ASK_AGAIN_AFTER
+        });
+        *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = away;
+        answer.ok()
     }
 
     /// Counts a try. `Err`: it is one too many, and how long to wait.
     pub async fn take(&self, limit: Limit, name: &str) -> Result<(), Duration> {
         let key = key(limit, name);
-        let (tries, left) = match self.in_redis(limit, &key).await {
-            Ok(counted) => counted,
-            Err(cause) => {
-                tracing::debug!(error = %cause, "counting tries in memory");
-                self.in_memory(limit, &key)
-            }
+        let (tries, left) = match self.ask(self.in_redis(limit, &key)).await {
+            Some(counted) => counted,
+            None => self.in_memory(limit, &key),
         };
         if tries > limit.most() { Err(left) } else { Ok(()) }
+    }
+
+    /// Whether one more would be too many, and how long to wait; nothing is counted by asking.
+    pub async fn over(&self, limit: Limit, name: &str) -> Option<Duration> {
+        let key = key(limit, name);
+        let mut redis = self.redis.clone();
+        let mut both = redis::pipe();
+        both.cmd("GET").arg(&key).cmd("TTL").arg(&key);
+        let asked: Option<(Option<u32>, i64)> = self.ask(both.query_async(&mut redis)).await;
+        let (tries, left) = match asked {
+            Some((tries, left)) => (tries?, Duration::from_secs(u64::try_from(left).unwrap_or(0))),
+            None => {
+                let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                let (tries, until) = memory.get(&key)?;
+                (*tries, until.saturating_duration_since(Instant::now()))
+            }
+        };
+        (tries > limit.most() && !left.is_zero()).then_some(left)
     }
 
     /// It was no guess: the count begins anew.
@@ -82,7 +131,7 @@ impl Limits {
         let key = key(limit, name);
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         let mut redis = self.redis.clone();
-        let _: Result<(), _> = redis::cmd("DEL").arg(&key).query_async(&mut redis).await;
+        let _: Option<()> = self.ask(redis::cmd("DEL").arg(&key).query_async(&mut redis)).await;
     }
 
     async fn in_redis(&self, limit: Limit, key: &str) -> Result<(u32, Duration), redis::RedisError> {
@@ -143,7 +192,7 @@ fn key(limit: Limit, name: &str) -> String {
 
 /// After how long the next try counts; doubles with each one too many.
 fn delay(limit: Limit, tries: u32) -> Option<Duration> {
-    let over = tries.checked_sub(limit.most() + 1)?;
+    let over = tries.checked_sub(limit.most() + 1).filter(|_| limit.grows())?;
     Some(WINDOW.saturating_mul(1 << over.min(10)).min(DELAY_MAX))
 }
 
@@ -164,5 +213,6 @@ mod tests {
     fn the_delay_grows_with_each_try_too_many() {
         let seconds: Vec<_> = (5..11).map(|n| delay(Limit::TriesByUser, n).map(|d| d.as_secs())).collect();
         assert_eq!(seconds, [None, Some(60), Some(120), Some(240), Some(480), Some(900)]);
+        assert_eq!(delay(Limit::RequestsByToken, 10_000), None);
     }
 }

@@ -127,17 +127,22 @@ impl IntoResponse for Failed {
         let problem = match self {
             Self::Page(problem) => problem,
             Self::Command(cause) => {
-                match cause.kind() {
-                    Kind::Internal => tracing::error!(error = %chain(&cause), "a command failed"),
-                    Kind::Away => tracing::warn!(error = %chain(&cause), "a command could not be done"),
-                    _ => {}
-                }
+                note(&cause);
                 Problem::of(&cause)
             }
         };
         let mut response = problem.status.into_response();
         response.extensions_mut().insert(problem);
         response
+    }
+}
+
+/// What somebody should look at is written down, once, with its causes.
+pub fn note(cause: &CommandError) {
+    match cause.kind() {
+        Kind::Internal => tracing::error!(error = %chain(cause), "a command failed"),
+        Kind::Away => tracing::warn!(error = %chain(cause), "a command could not be done"),
+        _ => {}
     }
 }
 

@@ -13,14 +13,14 @@ use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::state::Shared;
-use crate::{assets, guard, pages, problem, session};
+use crate::{api, assets, guard, pages, problem, session};
 
 /// A form is a few fields; the largest is an SSH key.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// Config vars have 64 KiB; a form writes a byte with three.
-const CONFIG_BYTES_MAX: usize = 256 << 10;
+pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// Until the head of an answer; an event stream's is there at once.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn router(state: Shared) -> Router {
     let config = get(pages::config::config).post(pages::config::set).layer(DefaultBodyLimit::max(CONFIG_BYTES_MAX));
@@ -82,17 +82,20 @@ pub fn router(state: Shared) -> Router {
         .fallback(|| async { StatusCode::NOT_FOUND });
 
     let layers = ServiceBuilder::new()
-        .layer(middleware::from_fn_with_state(state.clone(), guard::harden))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn_with_state(state.clone(), problem::draw))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .layer(middleware::from_fn(guard::ours))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_TIMEOUT))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
-    site.layer(layers).with_state(state)
+    // Routes of cookies and routes of tokens share nothing but these.
+    let both = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(state.clone(), guard::harden))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard));
+    site.layer(layers).merge(api::router(&state)).layer(both).with_state(state)
 }
 
-fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response<axum::body::Body> {
+pub fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response<axum::body::Body> {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     tracing::error!(error = text.unwrap_or("no text"), "a handler panicked");
     StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 use crate::state::{Shared, State};
 use crate::{Asset, Config, SignUp, guard};
 
+mod api;
 mod people;
 mod tokens;
 
@@ -40,11 +41,16 @@ async fn site_with(sign_up: SignUp) -> Result<Site> {
 }
 
 async fn site_at(url: &str, sign_up: SignUp) -> Result<Site> {
+    site_of(url, sign_up, None).await
+}
+
+/// `logs`: the socket of the logs process.
+async fn site_of(url: &str, sign_up: SignUp, logs: Option<std::path::PathBuf>) -> Result<Site> {
     let (postgres, redis) = tokio::try_join!(harness::postgres(), harness::redis())?;
     let config = Config {
         commands: commands::Config {
             database_url: Secret::new(postgres.url_as("berth_web")),
-            logs: None,
+            logs: logs.map(|socket| (socket, Secret::new("token".to_owned()))),
             urls: commands::Urls {
                 site: url.to_owned(),
                 apps_domain: "localhost".to_owned(),

@@ -273,6 +273,8 @@ const NO_EVENT: &[&str] = &[
     "customers",
     "decisions",
     "deploy",
+    "deploy_list",
+    "deploys",
     "disk",
     "events",
     "hash",

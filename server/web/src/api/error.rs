@@ -1,0 +1,171 @@
+//! What went wrong, as JSON: `{"error": {"kind", "message", "hint", "field"}}`, by the one table from a kind to a status.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use commands::{CommandError, Kind};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::problem::{note, status};
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    pub error: ErrorDetail,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For programs: `invalid`, `not_found`, `conflict`, `unauthenticated`, `forbidden`, `limit`, `away`, `internal`,
+    /// or of the request itself `method_not_allowed`, `too_large`.
+    pub kind: &'static str,
+    /// What happened, as a sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Which field of the body, or parameter of the address, was wrong.
+    pub field: Option<String>,
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    detail: ErrorDetail,
+    /// When it may be tried again.
+    wait: Option<Duration>,
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid => "invalid",
+        Kind::NotFound => "not_found",
+        Kind::Conflict => "conflict",
+        Kind::Unauthenticated => "unauthenticated",
+        Kind::Forbidden => "forbidden",
+        Kind::Limit => "limit",
+        Kind::Away => "away",
+        Kind::Internal => "internal",
+    }
+}
+
+impl ApiError {
+    fn new(kind: Kind, message: impl Into<String>, hint: Option<&str>) -> Self {
+        let (message, hint) = (message.into(), hint.map(str::to_owned));
+        let detail = ErrorDetail { kind: word(kind), message, hint, field: None };
+        Self { status: status(kind), detail, wait: None }
+    }
+
+    pub fn invalid(field: Option<String>, message: impl Into<String>) -> Self {
+        let mut wrong = Self::new(Kind::Invalid, message, None);
+        wrong.detail.field = field;
+        wrong
+    }
+
+    /// Not yours and not there are the same.
+    pub fn not_found() -> Self {
+        Self::new(Kind::NotFound, "There is nothing here.", None)
+    }
+
+    pub fn no_token() -> Self {
+        let hint = "Make a token on your account page, and send it as: Authorization: Bearer berth_…";
+        Self::new(Kind::Unauthenticated, "A token is needed.", Some(hint))
+    }
+
+    pub fn bad_token() -> Self {
+        let hint = "It may have been revoked, or have ended. Your account page has those that hold.";
+        Self::new(Kind::Unauthenticated, "This token lets nobody in.", Some(hint))
+    }
+
+    pub fn read_only() -> Self {
+        let hint = "Make a token that may change things.";
+        Self::new(Kind::Forbidden, "This token only looks.", Some(hint))
+    }
+
+    pub fn too_many(message: &str, wait: Duration) -> Self {
+        let hint = format!("Try again in {} s.", wait.as_secs().max(1));
+        Self { wait: Some(wait), ..Self::new(Kind::Limit, message, Some(&hint)) }
+    }
+
+    pub fn too_large() -> Self {
+        Self::of_status(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    pub fn internal(what: &str) -> Self {
+        tracing::error!(error = what, "the API could not answer");
+        Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub fn streams() -> Self {
+        let hint = "End one of them, or try again later.";
+        Self::new(Kind::Limit, "You follow as many logs as anybody may at once.", Some(hint))
+    }
+
+    /// For answers that came from no handler of ours.
+    fn of_status(status: StatusCode) -> Self {
+        let again = Some("Try again. Running apps are not affected.");
+        let (kind, status, message, hint) = match status {
+            StatusCode::NOT_FOUND => return Self::not_found(),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method_not_allowed", status, "This address is not asked in that way.", None)
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => ("too_large", status, "What was sent is larger than this takes.", None),
+            StatusCode::GATEWAY_TIMEOUT => {
+                ("away", StatusCode::SERVICE_UNAVAILABLE, "The answer did not come in time.", again)
+            }
+            status if status.is_server_error() => ("internal", status, "Something went wrong on our side.", again),
+            status => ("invalid", status, "That was not understood.", None),
+        };
+        let (message, hint) = (message.to_owned(), hint.map(str::to_owned));
+        Self { status, detail: ErrorDetail { kind, message, hint, field: None }, wait: None }
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(cause: CommandError) -> Self {
+        note(&cause);
+        let field = match &cause {
+            CommandError::Scale { process: Some(process), .. } => Some(format!("processes.{process}")),
+            cause => cause.field().map(str::to_owned),
+        };
+        let detail = ErrorDetail { kind: word(cause.kind()), message: cause.message(), hint: cause.hint(), field };
+        Self { status: status(cause.kind()), detail, wait: None }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"berth\""));
+        }
+        let wait = self.wait.map(|wait| wait.as_secs().max(1));
+        let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
+        if let Some(seconds) = wait.or(away) {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// Gives every error that came from no handler of ours its JSON.
+pub async fn speak(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let spoken = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if spoken || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let mut answer = ApiError::of_status(status).into_response();
+    if let Some(methods) = response.headers().get(header::ALLOW) {
+        answer.headers_mut().insert(header::ALLOW, methods.clone());
+    }
+    answer
+}

@@ -1,0 +1,241 @@
+//! Lines: so many from a place on, or on and on as they come.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use commands::api::LogLine;
+use commands::{Kind, LogLines, LogWhat};
+use domain::AppName;
+use futures_util::stream::{self, ReadyChunks};
+use futures_util::{StreamExt, TryStreamExt};
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use utoipa::IntoParams;
+
+use super::Part;
+use super::ask::{App, Asked, Caller, Number};
+use super::error::ApiError;
+use crate::events::Place;
+use crate::state::Shared;
+
+/// Says that the stream lives, and whether its token still holds.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// After a log was lost.
+const AGAIN: Duration = Duration::from_secs(2);
+const LINES_AT_ONCE: usize = 100;
+const LIMIT: u64 = 200;
+const LIMIT_MAX: u64 = 10_000;
+const SSE: &str = "text/event-stream";
+const LINES: &str = "application/x-ndjson";
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Which {
+    /// A line's cursor: lines after it. Without it, the last ones.
+    after: Option<u64>,
+    /// At most so many; of what is followed, so many of before.
+    #[param(minimum = 1, maximum = 10000, default = 200)]
+    limit: Option<u64>,
+    /// Goes on with what comes: as events if `text/event-stream` is accepted (a line's cursor is its id, by which
+    /// `Last-Event-ID` goes on), else as a JSON line each. Empty lines say that the stream lives.
+    #[param(default = false)]
+    follow: Option<bool>,
+}
+
+/// What an app says: its instances, and what Berth says of them
+#[utoipa::path(get, path = "/apps/{app}/logs", tag = "logs", params(("app" = String, Path), Which),
+    responses((status = 200, content((Part<LogLine> = "application/json"), (LogLine = "application/x-ndjson"),
+        (String = "text/event-stream")))))]
+pub async fn logs(
+    State(state): State<Shared>,
+    caller: Caller,
+    App(app): App,
+    Asked(which): Asked<Which>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    read(state, caller, app, LogWhat::App, which, &headers).await
+}
+
+/// What a deploy says: its build, and how it goes
+#[utoipa::path(get, path = "/apps/{app}/deploys/{number}/logs", tag = "logs",
+    params(("app" = String, Path), ("number" = i64, Path), Which),
+    responses((status = 200, content((Part<LogLine> = "application/json"), (LogLine = "application/x-ndjson"),
+        (String = "text/event-stream")))))]
+pub async fn deploy_logs(
+    State(state): State<Shared>,
+    caller: Caller,
+    App(app): App,
+    Number(n): Number,
+    Asked(which): Asked<Which>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    // Else any number would have a log, an empty one.
+    state.commands.deploy(&caller.actor, &app, n).await?;
+    read(state, caller, app, LogWhat::Deploy(n), which, &headers).await
+}
+
+async fn read(
+    state: Shared,
+    caller: Caller,
+    app: AppName,
+    what: LogWhat,
+    which: Which,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let limit = which.limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(ApiError::invalid(Some("limit".into()), format!("Give 1 to {LIMIT_MAX}.")));
+    }
+    if which.after.is_some_and(|after| i64::try_from(after).is_err()) {
+        return Err(ApiError::invalid(Some("after".into()), "No line has that cursor."));
+    }
+    let limit = usize::try_from(limit).unwrap_or(0);
+    if !which.follow.unwrap_or(false) {
+        let lines = state.commands.log(&caller.actor, &app, what, which.after, limit, false).await?;
+        let lines: Vec<_> = lines.take(limit).map_ok(|line| LogLine::from(&line)).try_collect().await?;
+        // There is always a place to go on from: a log has no end.
+        let next = lines.last().map(|line| line.cursor).or(which.after).map(|cursor| cursor.to_string());
+        return Ok(Json(Part { items: lines, next }).into_response());
+    }
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let events = text(header::ACCEPT).is_some_and(|kinds| kinds.contains(SSE));
+    let resumed = text(http::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok());
+    let Some(place) = state.streams.take(caller.actor.user) else { return Err(ApiError::streams()) };
+    let mut heartbeat = interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat.reset();
+    let mut follower = Follower {
+        after: resumed.or(which.after),
+        state,
+        caller,
+        app,
+        what,
+        limit,
+        lines: None,
+        again: Instant::now(),
+        waiting: VecDeque::new(),
+        heartbeat,
+        _place: place,
+    };
+    // Whatever is wrong is said while it can be.
+    follower.open().await?;
+    let followed = stream::unfold(follower, |mut follower| async move { Some((follower.next().await?, follower)) });
+    Ok(match events {
+        true => Sse::new(followed.map(|said| Ok::<_, Infallible>(event(said)))).into_response(),
+        false => {
+            let bytes = followed.map(|said| Ok::<_, Infallible>(line(said)));
+            ([(header::CONTENT_TYPE, LINES)], Body::from_stream(bytes)).into_response()
+        }
+    })
+}
+
+/// `None`: nothing but that the stream lives.
+type Said = Option<LogLine>;
+
+fn event(said: Said) -> Event {
+    match said {
+        Some(line) => Event::default().id(line.cursor.to_string()).data(json(&line)),
+        None => Event::default().comment(""),
+    }
+}
+
+fn line(said: Said) -> String {
+    said.map(|line| json(&line)).unwrap_or_default() + "\n"
+}
+
+fn json(line: &LogLine) -> String {
+    serde_json::to_string(line).unwrap_or_default()
+}
+
+/// One log being followed. Nothing is kept for a slow reader but the lines of one chunk.
+struct Follower {
+    state: Shared,
+    caller: Caller,
+    app: AppName,
+    what: LogWhat,
+    after: Option<u64>,
+    limit: usize,
+    lines: Option<ReadyChunks<LogLines>>,
+    /// It was lost: when to try again.
+    again: Instant,
+    waiting: VecDeque<LogLine>,
+    heartbeat: Interval,
+    _place: Place,
+}
+
+impl Follower {
+    async fn open(&mut self) -> Result<(), commands::CommandError> {
+        let (commands, actor) = (&self.state.commands, &self.caller.actor);
+        let lines = commands.log(actor, &self.app, self.what, self.after, self.limit, true).await?;
+        self.lines = Some(lines.ready_chunks(LINES_AT_ONCE));
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<Said> {
+        loop {
+            if let Some(line) = self.waiting.pop_front() {
+                self.after = Some(line.cursor);
+                return Some(Some(line));
+            }
+            let (open, again) = (&mut self.lines, self.again);
+            let read = async {
+                match open {
+                    Some(lines) => Some(lines.next().await.unwrap_or_default()),
+                    None => {
+                        sleep_until(again).await;
+                        None
+                    }
+                }
+            };
+            // A chunk is taken whole or not at all.
+            tokio::select! {
+                () = self.state.stop.cancelled() => return None,
+                _ = self.heartbeat.tick() => {
+                    if !holds(&self.state, &self.caller).await {
+                        return None;
+                    }
+                    return Some(None);
+                }
+                chunk = read => match chunk {
+                    Some(chunk) => self.take(chunk),
+                    None => match self.open().await {
+                        Ok(()) => {}
+                        // Deleted, or no longer theirs.
+                        Err(cause) if cause.kind() == Kind::NotFound => return None,
+                        Err(cause) => {
+                            tracing::debug!(error = %cause, "a followed log is away for now");
+                            self.again = Instant::now() + AGAIN;
+                        }
+                    },
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: Vec<Result<domain::wire::LogLine, commands::CommandError>>) {
+        let whole = chunk.len();
+        self.waiting.extend(chunk.iter().map_while(|line| line.as_ref().ok()).map(LogLine::from));
+        if self.waiting.is_empty() || self.waiting.len() < whole {
+            self.lines = None;
+            self.again = Instant::now() + AGAIN;
+        }
+    }
+}
+
+/// Whether the token still is one. Not knowing ends nothing.
+async fn holds(state: &Shared, caller: &Caller) -> bool {
+    match state.commands.tokens(&caller.actor).await {
+        Ok(tokens) => tokens
+            .iter()
+            .any(|token| token.id == caller.token.id && token.expires.is_none_or(|at| at > crate::state::now())),
+        Err(_) => true,
+    }
+}
