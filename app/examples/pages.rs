@@ -4,7 +4,8 @@
 use std::{env, fs, io};
 
 use app::*;
-use domain::Secret;
+use commands::NewPrices;
+use domain::{Currency, Money, Secret};
 
 #[path = "../tests/samples/mod.rs"]
 mod samples;
@@ -27,8 +28,18 @@ fn main() -> io::Result<()> {
         ..KeyForm::default()
     };
     let pages = [
-        ("landing", landing(out)),
-        ("signup", sign_up(out, Typed::new("Ines Falk"), Typed::new("ines@fernway.example"), too_short, None)),
+        ("landing", landing(out, Some(&money::price_list()))),
+        (
+            "signup",
+            sign_up(
+                out,
+                Typed::new("Ines Falk"),
+                Typed::new("ines@fernway.example"),
+                too_short,
+                None,
+                Some((Currency::EUR, Money::from_micros(2_600_000))),
+            ),
+        ),
         ("signin", sign_in(out, none(), None, None, Some(Welcome::New))),
         ("link", link(out, &Secret::new("0123456789abcdef".to_owned()))),
         (
@@ -40,6 +51,24 @@ fn main() -> io::Result<()> {
                     wrong_key,
                     "Ines Falk",
                 ),
+            ),
+        ),
+        ("billing", billing(page, money::bill())),
+        ("billing-empty", billing(page, money::empty_bill())),
+        ("explain", why(page, money::why())),
+        ("explain-day", why(page, money::why_day())),
+        (
+            "operator-prices",
+            prices(
+                page,
+                money::prices(),
+                PriceForm {
+                    typed: NewPrices::of(&money::prices_now(), NOW),
+                    wrong: vec![(
+                        "cpu-price".to_owned(),
+                        "Give a price such as 0.036, with a point and at most six decimals.".to_owned(),
+                    )],
+                },
             ),
         ),
         ("apps", apps(page, app_rows())),

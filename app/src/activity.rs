@@ -111,6 +111,8 @@ fn words(verb: &str) -> String {
         "link redeem" => "Signed in by a link",
         "password change" => "Changed the password",
         "password reset" => "Set a new password by a link",
+        "prices set" => "Decided on new prices",
+        "prices take back" => "Took back prices to come",
         "push" => "Pushed to",
         "reset ask" => "Asked for a new password",
         "sign out everywhere" => "Signed out everywhere",

@@ -4,6 +4,7 @@ use commands::{AppView, DeployView};
 use domain::wire::LogLine;
 use leptos::prelude::*;
 
+use crate::cost::panel as of_app_panel;
 use crate::disk::on_disk;
 use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::head::{Tab, head};
@@ -39,6 +40,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
         let name = app.name.to_string();
         let (scale, disk) = (verbs::scale(&app, &scaled), on_disk(&app));
         let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
+        let cost = app.cost.as_ref().map(of_app_panel);
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
         let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
@@ -64,6 +66,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                     </section>
                 </div>
                 <aside>
+                    {cost}
                     <section class="sheet">
                         <header>
                             <h2>"Releases"</h2>

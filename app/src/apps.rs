@@ -1,10 +1,11 @@
 //! What needs me? The apps of a customer, the worst first.
 
-use commands::{AppHealth, AppRow};
+use commands::{AppHealth, AppRef, AppRow, Spent};
 use leptos::prelude::*;
 
 use crate::frame::{Frame, Page, Place};
 use crate::live::bare;
+use crate::money::{Figure, amount, why};
 use crate::state::health;
 use crate::when::Moment;
 
@@ -26,6 +27,7 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
         "{} of {customer}. {needs}",
         if apps.len() == 1 { "1 app".to_owned() } else { format!("{} apps", apps.len()) }
     );
+    let price = page.user.and_then(|user| user.spent).filter(|_| apps.iter().any(|app| app.cost.is_some()));
     let moves = apps.iter().any(|app| app.health == AppHealth::Deploying);
     let alive = if moves { crate::frame::Alive::Again } else { crate::frame::Alive::No };
     Frame::new(page, "Apps · Berth").place(Place::Apps).alive(alive).html(move || {
@@ -38,6 +40,11 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
                 let address = bare(&app.url);
                 let last = app.last_deploy.map(|deploy| {
                     view! { <span>" · last pushed " {Moment::of(now, deploy.created)}</span> }
+                });
+                let cost = price.zip(app.cost).map(|(spent, cost)| {
+                    let app = AppRef { name: app.name.clone(), deleted: None, key: app.name.to_string() };
+                    let figure = Figure { app: Some(&app), ..Figure::default() };
+                    view! { <p class="price">{amount(spent.currency, cost.amount, figure, spent.month, true)}</p> }
                 });
                 view! {
                     <li>
@@ -52,6 +59,7 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
                             {app.summary}
                             {last}
                         </p>
+                        {cost}
                     </li>
                 }
             })
@@ -74,10 +82,25 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
                         <span>"App"</span>
                         <span>"State"</span>
                         <span>"Release"</span>
+                        {price.map(|spent| view! { <span>{format!("{} so far", spent.month.name())}</span> })}
                     </li>
                     {rows}
+                    {price.map(sum)}
                 </ul>
             </section>
         }
     })
+}
+
+/// Of all apps, also of those that were deleted this month.
+fn sum(spent: Spent) -> AnyView {
+    let words = format!("All apps in {} so far, before tax", spent.month.name());
+    let shown = spent.currency.cents(spent.amount);
+    view! {
+        <li class="sum">
+            <span>{words}</span>
+            <b>{why(shown, "/billing".to_owned(), "all apps")}</b>
+        </li>
+    }
+    .into_any()
 }

@@ -54,7 +54,7 @@ pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
                         {close}
                     </section>
                 </div>
-                <aside>{region("meaning")}</aside>
+                <aside>{region("cost")} {region("meaning")}</aside>
             </div>
         }
     })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use commands::{Urls, UserView};
+use commands::{Spent, Urls, UserView};
 use domain::{Approval, Time};
 use hydration_context::SsrSharedContext;
 use leptos::prelude::*;
@@ -41,17 +41,19 @@ pub struct Page<'a> {
 pub enum Place {
     Elsewhere,
     Apps,
+    Billing,
     Account,
     /// The operator's.
     Servers,
     Customers,
     Decisions,
     Letters,
+    Prices,
 }
 
 impl Place {
     fn is_operators(self) -> bool {
-        matches!(self, Self::Servers | Self::Customers | Self::Decisions | Self::Letters)
+        matches!(self, Self::Servers | Self::Customers | Self::Decisions | Self::Letters | Self::Prices)
     }
 }
 
@@ -266,6 +268,9 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
                         <a href="/operator/mail" aria-current=current(Place::Letters)>
                             "Mail"
                         </a>
+                        <a href="/operator/prices" aria-current=current(Place::Prices)>
+                            "Prices"
+                        </a>
                         <a class="push" href="/apps">
                             "Apps"
                         </a>
@@ -283,11 +288,15 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
                         <a href="/apps" aria-current=current(Place::Apps)>
                             "Apps"
                         </a>
+                        <a href="/billing" aria-current=current(Place::Billing)>
+                            "Billing"
+                        </a>
                         <a href="/account" aria-current=current(Place::Account)>
                             "Account"
                         </a>
                         {operator.then(|| view! { <a href="/operator/servers">"Operator"</a> })}
                     </nav>
+                    {page.user.and_then(|user| user.spent).map(spend)}
                 </div>
             </header>
         }
@@ -298,7 +307,10 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
                 <div>
                     {brand("/", None)}
                     <nav class="nav" aria-label="Main">
-                        <a class="push" href="/#own">
+                        <a class="push" href="/#price">
+                            "Price"
+                        </a>
+                        <a href="/#own">
                             "Run your own"
                         </a>
                         <a href="/signin">"Sign in"</a>
@@ -322,6 +334,22 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
     }
 }
 
+/// What the month comes to, on every page.
+fn spend(spent: Spent) -> AnyView {
+    let (amount, month) = (spent.currency.cents(spent.amount), spent.month.name());
+    let label = format!("{amount} used in {month} so far");
+    view! {
+        <a class="spend" href="/billing" aria-label=label>
+            <span>
+                <b class="money">{amount}</b>
+                " in "
+                {month}
+            </span>
+        </a>
+    }
+    .into_any()
+}
+
 fn foot(page: Page<'_>) -> AnyView {
     let version = env!("CARGO_PKG_VERSION");
     match page.user {
@@ -334,6 +362,7 @@ fn foot(page: Page<'_>) -> AnyView {
                         <span>
                             "Times are in UTC. As of " {Moment::second(now)} ". Signed in as " {who} "."
                         </span>
+                        <a href="/#price">"Price list"</a>
                         <form method="post" action="/signout">
                             <button type="submit" class="btn small">
                                 "Sign out"

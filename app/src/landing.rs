@@ -1,11 +1,14 @@
 //! What is it, for whom, and what can you hold us to.
 
+use commands::{Example, PriceList};
 use leptos::prelude::*;
 
 use crate::frame::{Frame, Page};
 use crate::log::command;
+use crate::money::price_table;
+use crate::price::when;
 
-pub fn landing(page: Page<'_>) -> String {
+pub fn landing(page: Page<'_>, prices: Option<&PriceList>) -> String {
     let mut frame = Frame::new(page, "Berth: push your code, get a URL").alive(crate::frame::Alive::Buttons);
     frame.description = Some(
         "A platform for your apps, on servers of your own. Push with git, get a URL, see the build and the log as they happen.",
@@ -16,6 +19,8 @@ pub fn landing(page: Page<'_>) -> String {
         (false, true) => ("/signup", "Create an account"),
         (false, false) => ("/signin", "Sign in"),
     };
+    let price = prices.map(price);
+    let has_prices = price.is_some();
     frame.html(move || {
         view! {
             <section class="hero">
@@ -28,16 +33,19 @@ pub fn landing(page: Page<'_>) -> String {
                         <span>"It stays up."</span>
                     </h1>
                     <p class="lead">
-                        "Berth builds what you push, starts it in a sandbox of its own, gives it a URL and keeps it running. A version that does not start never replaces one that does."
+                        "Berth builds what you push, gives it a URL and keeps it up. You pay for the CPU, memory and traffic that it used, and see why to the last reading."
                     </p>
                     <p class="actions">
                         <a class="btn main big" href=start>
                             {start_word}
                         </a>
-                        <a class="btn big" href="#tool">
-                            "See how it works"
-                        </a>
+                        {if has_prices {
+                            view! { <a class="btn big" href="#price">"See the prices"</a> }
+                        } else {
+                            view! { <a class="btn big" href="#tool">"See how it works"</a> }
+                        }}
                     </p>
+                    {has_prices.then(|| view! { <p class="hint">"No plan fee, no seat price: an app that does not run costs what lies on disk."</p> })}
                 </div>
                 <img
                     class="harbour"
@@ -49,6 +57,7 @@ pub fn landing(page: Page<'_>) -> String {
             </section>
             {tool()}
             {promises()}
+            {price}
             {breaks()}
             {own()}
         }
@@ -74,6 +83,10 @@ fn tool() -> impl IntoView {
                     <i>"remote:"</i>
                     " "
                     <u>"Deploy 14 live in 2.6 s: https://orchard.example"</u>
+                    "\n"
+                    <i>"remote:"</i>
+                    " "
+                    <em>"cost: €1.07 a day, 2 cents more than v13"</em>
                 </pre>
                 <div class="stack">
                     <p>
@@ -110,26 +123,107 @@ fn promises() -> impl IntoView {
             <h2>"What you can hold us to"</h2>
             <div class="three">
                 <div class="sheet stack">
+                    <p class="claim">
+                        <b class="money">"€6.06"</b>
+                        " "
+                        <small>"= 168.42 CPU-hours × €0.036"</small>
+                    </p>
+                    <h3>"The bill is exact"</h3>
+                    <p>
+                        "Every amount opens into the days, the hours and the readings behind it. Download them and you get the same cents."
+                    </p>
+                </div>
+                <div class="sheet stack">
+                    <p class="claim">
+                        <b>"v13 kept serving"</b>
+                        " "
+                        <small>"when v14 did not start"</small>
+                    </p>
                     <h3>"A bad version never serves"</h3>
                     <p>
                         "The old one serves until the new one answers. If it does not, you get the reason and the line to change, and the push fails."
                     </p>
                 </div>
                 <div class="sheet stack">
+                    <p class="claim">
+                        <b>"0 of 812"</b>
+                        " "
+                        <small>"requests failed during the switch"</small>
+                    </p>
                     <h3>"Deploys drop nothing"</h3>
                     <p>
                         "New instances are healthy before the switch; old ones finish what they have before they stop."
                     </p>
                 </div>
-                <div class="sheet stack">
-                    <h3>"Apps stay apart"</h3>
-                    <p>
-                        "Each runs in a sandbox with its own user, network, files and limits. It cannot see another app, and neither can your neighbour’s."
-                    </p>
+            </div>
+        </section>
+    }
+}
+
+/// What things cost, from the list that is in force, and what that comes to by the function that makes the bill.
+fn price(list: &PriceList) -> AnyView {
+    let currency = list.currency;
+    let since = match list.since.utc().year() < 2020 {
+        true => String::new(),
+        false => format!(", since {}", when(list.since)),
+    };
+    let caption =
+        format!("Price list {}{since}, before tax. A new list never applies to what you have already used.", list.list);
+    let coming: Vec<_> = list
+        .coming
+        .iter()
+        .map(|version| {
+            let caption = format!("Price list {}, from {} on, before tax.", version.list, when(version.since));
+            view! {
+                <section class="scroll" tabindex="0" aria-label=format!("Price list {}", version.list)>
+                    {price_table(currency, &version.prices, caption)}
+                </section>
+            }
+        })
+        .collect();
+    let row = |of: &Example| {
+        let lines: Vec<_> = of
+            .lines
+            .iter()
+            .filter(|(_, used, _)| *used > 0)
+            .map(|(meter, used, amount)| {
+                let words = format!("{} {} {}", meter.title(), meter.shortly(*used), meter.units());
+                view! { <dt>{words}</dt> <dd>{currency.cents(*amount)}</dd> }
+            })
+            .collect();
+        view! {
+            <details class="example">
+                <summary>
+                    <span>{of.name} <small>{of.what}</small></span>
+                    <b class="money">{currency.cents(of.amount)}</b>
+                </summary>
+                <dl class="facts sums">{lines}</dl>
+            </details>
+        }
+    };
+    let rows: Vec<_> = list.examples.iter().map(row).collect();
+    view! {
+        <section class="band" id="price">
+            <h2>"Prices"</h2>
+            <div class="cols">
+                <div class="stack">
+                    <section class="scroll" tabindex="0" aria-label="Price list">
+                        {price_table(currency, &list.prices, caption)}
+                    </section>
+                    {coming}
+                </div>
+                <div class="sheet cost">
+                    <header>
+                        <h3>"What that comes to"</h3>
+                        <span>"30 days"</span>
+                    </header>
+                    {rows}
+                    <p class="hint">"Each opens into what it is made of."</p>
                 </div>
             </div>
         </section>
     }
+    .into_any()
 }
 
 fn breaks() -> impl IntoView {

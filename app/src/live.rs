@@ -1,10 +1,11 @@
 //! The regions of the two pages that live: an app's and a deploy's.
 
-use commands::{AppView, DeployRow, DeployView, InstanceView, size};
+use commands::{AppCostView, AppView, DeployRow, DeployView, InstanceView, size};
 use domain::{AppState, DeployState, InstanceState, Step, Time};
 use islands::words::took;
 use leptos::prelude::*;
 
+use crate::cost;
 use crate::head::of_head;
 use crate::region::Region;
 use crate::state::sentence;
@@ -27,7 +28,11 @@ pub fn of_app(app: &AppView, newest: Option<&DeployView>, now: Time) -> Vec<Regi
 
 /// Of one deploy's page; `app` for what stands above it.
 pub fn of_deploy(app: &AppView, deploy: &DeployView, now: Time) -> Vec<Region> {
-    let rest = [Region::new("deploy", whole_deploy(deploy, now)), Region::new("meaning", meaning(deploy))];
+    let rest = [
+        Region::new("deploy", whole_deploy(deploy, now)),
+        Region::new("meaning", meaning(deploy)),
+        Region::new("cost", deploy.cost.as_ref().and_then(|cost| cost::of_deploy(cost, deploy.row.number))),
+    ];
     of_head(app).into_iter().chain(rest).collect()
 }
 
@@ -36,7 +41,7 @@ pub fn all_deploys(app: &str, rows: &[DeployRow], now: Time) -> Region {
     let html = if rows.is_empty() {
         view! { <p class="hint">"None yet. Each push that serves becomes a release."</p> }.into_any()
     } else {
-        let entries: Vec<_> = rows.iter().map(|row| entry(app, row, now)).collect();
+        let entries: Vec<_> = rows.iter().map(|row| entry(app, None, row, now)).collect();
         view! { <ol class="rail">{entries}</ol> }.into_any()
     };
     Region::new("deploys", html)
@@ -180,6 +185,7 @@ fn vitals(app: &AppView, now: Time) -> Option<AnyView> {
                 {instances}
                 {memory}
                 {vital("Last deploy", &took, pushed)}
+                {app.cost.as_ref().map(cost::vital)}
             </dl>
         }
         .into_any(),
@@ -320,11 +326,13 @@ fn rail(app: &AppView, now: Time) -> AnyView {
     if app.deploys.is_empty() {
         return view! { <p class="hint">"Each push that serves becomes one."</p> }.into_any();
     }
-    let entries: Vec<_> = app.deploys.iter().map(|row| entry(app.name.as_str(), row, now)).collect();
+    let entries: Vec<_> = app.deploys.iter().map(|row| entry(app.name.as_str(), app.cost.as_ref(), row, now)).collect();
     view! { <ol class="rail">{entries}</ol> }.into_any()
 }
 
-fn entry(app: &str, row: &DeployRow, now: Time) -> AnyView {
+/// `cost`: of the app, where it is asked for.
+fn entry(app: &str, cost: Option<&AppCostView>, row: &DeployRow, now: Time) -> AnyView {
+    let cost = cost.and_then(|cost| cost::change(cost, row.number));
     let (class, word) = match row.state {
         state if !state.is_final() => ("busy", "deploying"),
         DeployState::Live if row.serves => ("now", "serving"),
@@ -368,6 +376,7 @@ fn entry(app: &str, row: &DeployRow, now: Time) -> AnyView {
                 ", "
                 {Moment::of(now, row.created)}
                 {how.map(|how| view! { <br/> {how} })}
+                {cost.map(|cost| view! { " · " {cost} })}
             </p>
             {offer(app, row)}
         </li>

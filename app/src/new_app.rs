@@ -1,12 +1,14 @@
 //! A new app, in three steps: a key, a name, a push.
 
 use commands::KeyView;
+use domain::{Currency, Money};
 use leptos::prelude::*;
 
 use crate::account::{KeyForm, key_form};
 use crate::form::{Field, Typed, summary};
 use crate::frame::{Alive, Frame, Page, Place};
 use crate::log::command;
+use crate::money::what_it_costs;
 
 #[derive(Debug, Clone, Default)]
 pub struct NewApp {
@@ -17,6 +19,8 @@ pub struct NewApp {
     pub general: Option<String>,
     /// The customer has none yet.
     pub first: bool,
+    /// What a small app comes to in a month.
+    pub small: Option<(Currency, Money)>,
 }
 
 pub fn new_app(page: Page<'_>, new: NewApp) -> String {
@@ -102,7 +106,7 @@ pub fn new_app(page: Page<'_>, new: NewApp) -> String {
                         {command(push, "The commands to push")}
                     </li>
                 </ol>
-                <aside class="stack">{looks_for()}</aside>
+                <aside class="stack">{looks_for()} {new.small.map(what_it_costs)}</aside>
             </div>
         }
     })

@@ -210,6 +210,7 @@ pub fn customers(page: Page<'_>, shown: CustomersPage) -> String {
                         <td class="wide">{email}</td>
                         <td class="n gone">{format!("{} of {}", row.apps, row.apps_max)}</td>
                         <td class="n gone">{size(row.memory_bytes_max)}</td>
+                        <td class="n money">{row.currency.cents(row.spent)}</td>
                         <td class="n gone">{Moment::of(now, row.created)}</td>
                     </tr>
                 }
@@ -237,6 +238,7 @@ pub fn customers(page: Page<'_>, shown: CustomersPage) -> String {
                             <th scope="col">"Address"</th>
                             <th scope="col" class="n">"Apps"</th>
                             <th scope="col" class="n">"Memory"</th>
+                            <th scope="col" class="n">"This month"</th>
                             <th scope="col" class="n">"Since"</th>
                         </tr>
                     </thead>
@@ -401,6 +403,14 @@ pub fn customer(page: Page<'_>, shown: CustomerPage, form: CustomerForm) -> Stri
                     <section class="sheet">
                         <h2>"Used now"</h2>
                         {table(&limits)}
+                    </section>
+                    <section class="sheet cost">
+                        <header>
+                            <h2>"This month"</h2>
+                            <span>"before tax"</span>
+                        </header>
+                        <p class="money big">{row.currency.cents(row.spent)}</p>
+                        <p class="hint">"As posted, until the last full hour."</p>
                     </section>
                     <section class="sheet">
                         <header>

@@ -1,10 +1,11 @@
 //! Sign up, sign in, and the one-time link.
 
-use domain::Secret;
+use domain::{Currency, Money, Secret};
 use leptos::prelude::*;
 
 use crate::form::{Field, NewPassword, Typed, summary};
 use crate::frame::{Frame, Page, Site};
+use crate::money::what_it_costs;
 
 /// Where somebody who signs in comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,14 @@ pub enum Welcome {
 }
 
 /// `name` and `email` as typed, and what was wrong with the password.
-pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<String>, general: Option<String>) -> String {
+pub fn sign_up(
+    page: Page<'_>,
+    name: Typed,
+    email: Typed,
+    password: Option<String>,
+    general: Option<String>,
+    small: Option<(Currency, Money)>,
+) -> String {
     let password = Typed { value: String::new(), error: password };
     let Site { sign_up, confirmation, approval, .. } = *page.site;
     Frame::new(page, "Create an account · Berth").html(move || {
@@ -82,6 +90,7 @@ pub fn sign_up(page: Page<'_>, name: Typed, email: Typed, password: Option<Strin
                             <p class="hint">"A small app is live within seconds."</p>
                         </li>
                     </ol>
+                    {small.map(what_it_costs)}
                 </aside>
             </div>
         }

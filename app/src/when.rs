@@ -14,6 +14,19 @@ impl Moment {
         view! { <time datetime=at.to_string()>{said(now, at)}</time> }.into_any()
     }
 
+    /// The day and the time of day, to the second.
+    pub fn exactly(now: Time, at: Time) -> AnyView {
+        let utc = at.utc();
+        let clock = format!("{:02}:{:02}:{:02}", utc.hour(), utc.minute(), utc.second());
+        let days = (now.utc().date() - utc.date()).whole_days();
+        let text = if days < 2 {
+            format!("{} {clock}", said(now, at).split(' ').next().unwrap_or_default())
+        } else {
+            format!("{} {clock}", said(now, at))
+        };
+        view! { <time datetime=at.to_string()>{text}</time> }.into_any()
+    }
+
     /// The time of day, to the second.
     pub fn second(at: Time) -> AnyView {
         let utc = at.utc();

@@ -39,8 +39,18 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
     let key_form = || KeyForm { name: typed(), key: typed(), general: Some(hostile.to_owned()) };
     let problem = Problem { title: hostile.to_owned(), message: hostile.to_owned(), hint: Some(hostile.to_owned()) };
     vec![
-        ("landing", landing(out)),
-        ("sign_up", sign_up(out, typed(), typed(), Some(hostile.to_owned()), Some(hostile.to_owned()))),
+        ("landing", landing(out, Some(&money::price_list()))),
+        (
+            "sign_up",
+            sign_up(
+                out,
+                typed(),
+                typed(),
+                Some(hostile.to_owned()),
+                Some(hostile.to_owned()),
+                Some((Currency::EUR, Money::ZERO)),
+            ),
+        ),
         ("sign_in", sign_in(out, typed(), Some(hostile.to_owned()), Some(hostile.to_owned()), Some(Welcome::New))),
         ("link", link(out, &Secret::new(hostile.to_owned()))),
         ("account", account(page, account_page(vec![key.clone()], key_form(), hostile))),
@@ -64,6 +74,11 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
         ("customer", customer(page, customer_page(hostile), CustomerForm { apps: typed(), ..CustomerForm::default() })),
         ("decisions", decisions(page, decisions_page(hostile))),
         ("letters", letters(page, letters_view(hostile), None)),
+        ("billing", billing(page, money::bill())),
+        ("billing_empty", billing(page, money::empty_bill())),
+        ("why", why(page, money::why())),
+        ("why_day", why(page, money::why_day())),
+        ("prices", prices(page, money::prices(), price_form(hostile))),
         ("apps", apps(page, rows)),
         ("new", new_app(page, NewApp { keys: vec![key], name: typed(), key: key_form(), ..NewApp::default() })),
         ("first", new_app(page, NewApp { key: key_form(), first: true, ..NewApp::default() })),
@@ -127,6 +142,12 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
             ),
         ),
     ]
+}
+
+fn price_form(hostile: &str) -> PriceForm {
+    let typed = MeterTyped { price: hostile.to_owned(), ..MeterTyped::default() };
+    let wrong = vec![("since".to_owned(), hostile.to_owned()), ("cpu-price".to_owned(), hostile.to_owned())];
+    PriceForm { typed: NewPrices { since: hostile.to_owned(), meters: [(Meter::Cpu, typed)].into() }, wrong }
 }
 
 /// The text that a person reads, without elements.

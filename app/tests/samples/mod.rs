@@ -51,9 +51,12 @@ pub fn ines() -> UserView {
         confirmed: true,
         approval: Approval::Approved,
         truth_is_older: false,
+        spent: Some(money::spent()),
     }
 }
 
+/// The samples of money.
+pub mod money;
 /// The samples of people: what an account, a customer, an operator sees.
 pub mod people;
 
@@ -134,6 +137,7 @@ pub fn orchard() -> AppView {
             bytes_max: 5 << 30,
         },
         created: ago(10_000_000),
+        cost: Some(money::orchard()),
     }
 }
 
@@ -181,6 +185,7 @@ pub fn deploying() -> DeployView {
         app_url: "https://orchard.quay.example".to_owned(),
         row,
         serving: Some(ReleaseNumber(141)),
+        cost: Some(money::deploy_cost()),
     }
 }
 
@@ -235,6 +240,7 @@ pub fn app_rows() -> Vec<AppRow> {
         release: release.map(ReleaseNumber),
         last_deploy: release.map(|n| row(n, DeployState::Live, "New ferry lines", 90_000, 8000)),
         created: ago(9_000_000),
+        cost: Some(money::cost(0, 1_770_000)),
     };
     vec![
         app("fieldnotes", AppHealth::Warned, "v32 serves; v33 was not switched on", Some(32)),

@@ -87,6 +87,8 @@ fn row(words: &str, approval: Approval) -> CustomerRow {
         apps: 4,
         apps_max: 10,
         memory_bytes_max: 2 << 30,
+        currency: Currency::EUR,
+        spent: Money::from_micros(25_900_000),
     }
 }
 

@@ -1,9 +1,12 @@
 //! Apps: listed, made, looked at.
 
-use domain::{AppName, AppState, DeployState, Hostname, InstanceState, ProcessName, Reason, ReleaseNumber, Wanted};
+use domain::{
+    AppName, AppState, DeployState, Hostname, InstanceState, Month, ProcessName, Reason, ReleaseNumber, Wanted,
+};
 use store::deploy::{Deploy, DeployStep};
 use store::instance::Instance;
 
+use crate::billing::{known, now};
 use crate::verbs::processes;
 use crate::{
     Actor, AppDisk, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, DiskView, InstanceView, Offer,
@@ -21,6 +24,7 @@ impl Commands {
             let instances = store::instance::list(&mut **tx, actor.customer).await?;
             let reserved = store::app::reserved(&mut **tx, actor.customer).await?;
             tx.commit().await?;
+            let books = known(self.books(actor.customer, Month::of(now()), now()).await);
             let row = |app: store::app::App| {
                 let last = deploys.iter().find(|d| d.app_id == app.id);
                 let mine: Vec<&Instance> = instances.iter().filter(|i| i.app_id == app.id).collect();
@@ -34,6 +38,7 @@ impl Commands {
                     release: app.release_number,
                     last_deploy: last.map(|d| deploy_row(d.clone(), app.release_number, Vec::new())),
                     created: app.created,
+                    cost: books.as_ref().map(|books| books.cuts.apps.get(&app.id).copied().unwrap_or_default()),
                 }
             };
             Ok(apps.into_iter().map(row).collect())
@@ -78,9 +83,16 @@ impl Commands {
                 deploys: deploys.into_iter().map(&mut row).collect(),
                 disk,
                 created: app.created,
+                cost: None,
             })
         })
         .await
+    }
+
+    /// An app with what it costs.
+    pub async fn app_with_cost(&self, actor: &Actor, name: &AppName) -> Result<AppView, CommandError> {
+        let (app, cost) = tokio::join!(self.app(actor, name), self.app_cost(actor, name));
+        Ok(AppView { cost: known(cost), ..app? })
     }
 
     /// Makes an app, with its hostname.

@@ -77,6 +77,7 @@ impl Commands {
                 app: owned.name,
                 row: deploy_row(deploy, owned.release_number, steps),
                 serving: owned.release_number,
+                cost: None,
             })
         })
         .await

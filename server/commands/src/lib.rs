@@ -7,6 +7,7 @@
 
 pub mod api;
 mod apps;
+mod billing;
 mod config;
 mod deploys;
 mod disk;
@@ -36,6 +37,11 @@ use tokio::sync::watch;
 
 use self::password::Passwords;
 
+pub use self::billing::{
+    AppCost, AppCostView, AppRef, BillView, DayCost, DayRate, DeployCost, Example, ForecastView, HourCost, MeterCost,
+    MeterTyped, NewPrices, PriceList, PricesView, ReadingView, Spent, VersionView, WhyAsked, WhySegment, WhyView,
+    Wrong,
+};
 pub use self::config::{ConfigView, Shown, VarSet, VarView, parse_env};
 pub use self::deploys::{BranchMove, DEPLOYS_A_PAGE, NewPush, PushTarget, Repository, Which};
 pub use self::disk::{DiskView, Naming, Untidy, kind_name, size};
@@ -135,6 +141,8 @@ pub struct Commands {
     passwords: Passwords,
     rules: Rules,
     changes: watch::Receiver<u64>,
+    books: billing::Kept,
+    prices: billing::KeptPrices,
     /// Who claims steps: this process.
     holder: Arc<str>,
     /// Listens as long as anybody holds a `Commands`.
@@ -164,6 +172,8 @@ impl Commands {
             passwords: Passwords::new(),
             rules: Rules::default(),
             changes,
+            books: billing::Kept::default(),
+            prices: billing::KeptPrices::default(),
             holder: format!("{:016x}", rand::random::<u64>()).into(),
             _listening: Arc::new(Listening(listening)),
         })

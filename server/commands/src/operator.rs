@@ -1,7 +1,7 @@
 //! What the operator sees and does: servers, customers, decisions, letters. For everybody else there is no
 //! such thing.
 
-use domain::{Approval, CustomerId, Email, MailId, MailState};
+use domain::{Approval, Currency, CustomerId, Email, MailId, MailState};
 use store::Tx;
 use store::customer::Limits;
 use store::event::NewEvent;
@@ -313,7 +313,7 @@ impl Commands {
 }
 
 /// Nobody else learns that there is something.
-async fn operator(tx: &mut Tx, by: &Operator) -> Result<(), CommandError> {
+pub(crate) async fn operator(tx: &mut Tx, by: &Operator) -> Result<(), CommandError> {
     match by {
         Operator::Shell => Ok(()),
         Operator::User(actor) if store::user::is_operator(&mut ***tx, actor.user).await? => Ok(()),
@@ -352,6 +352,8 @@ fn row_view(row: store::customer::all::Row) -> CustomerRow {
         apps: row.apps,
         apps_max: row.apps_max,
         memory_bytes_max: row.memory_bytes_max,
+        currency: row.currency.parse().unwrap_or(Currency::EUR),
+        spent: row.posted,
     }
 }
 

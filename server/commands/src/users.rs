@@ -100,6 +100,7 @@ impl Commands {
                 approval: user.approval,
                 truth_is_older: user.truth_is_older,
                 has_password: user.has_password,
+                spent: None,
             })
         })
         .await

@@ -4,9 +4,14 @@
 use std::net::IpAddr;
 
 use domain::{
-    AppName, AppState, Approval, Cause, CommitId, CustomerId, DeployId, DeployState, DiskKind, Email, InstanceId,
-    InstanceState, KeyId, MailId, MailState, Outcome, ProcessName, Reason, ReleaseNumber, Step, Time, UserId,
+    AppName, AppState, Approval, Cause, CommitId, Currency, CustomerId, DeployId, DeployState, DiskKind, Email,
+    InstanceId, InstanceState, KeyId, MailId, MailState, Money, Outcome, ProcessName, Reason, ReleaseNumber, Step,
+    Time, UserId,
 };
+
+use plan::cost::Cost;
+
+use crate::{AppCostView, DeployCost, Spent};
 
 /// The signed-in user, for the header and the account page.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +31,8 @@ pub struct UserView {
     pub approval: Approval,
     /// The database came back older than what runs: nothing is changed until the operator has looked.
     pub truth_is_older: bool,
+    /// What their customer used this month, where whoever draws a page asked for it.
+    pub spent: Option<Spent>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +72,8 @@ pub struct AppRow {
     pub release: Option<ReleaseNumber>,
     pub last_deploy: Option<DeployRow>,
     pub created: Time,
+    /// This month so far; `None`: it cannot be known just now.
+    pub cost: Option<Cost>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +94,8 @@ pub struct AppView {
     pub deploys: Vec<DeployRow>,
     pub disk: AppDisk,
     pub created: Time,
+    /// `None`: it cannot be known just now.
+    pub cost: Option<AppCostView>,
 }
 
 /// As it was last measured.
@@ -177,6 +188,8 @@ pub struct DeployView {
     pub row: DeployRow,
     /// What serves meanwhile.
     pub serving: Option<ReleaseNumber>,
+    /// Where it was asked for.
+    pub cost: Option<DeployCost>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -301,6 +314,9 @@ pub struct CustomerRow {
     pub apps: i64,
     pub apps_max: i32,
     pub memory_bytes_max: i64,
+    pub currency: Currency,
+    /// This month, until the last full hour.
+    pub spent: Money,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use commands::{Actor, AppHealth, CommandError, Commands, Config, Door, Kind, LogWhat, NewPush, SignUp, Urls};
 use domain::{AppName, DeployState, Email, KeyId, Secret, UserId};
 
+#[path = "billing/mod.rs"]
+mod billing;
 #[path = "config/mod.rs"]
 mod config;
 #[path = "people/mod.rs"]
@@ -45,6 +47,14 @@ async fn doors() -> Doors {
         receiver: open(postgres.url_as("berth_receiver")).await,
         shell: open(postgres.url().to_owned()).await,
         _postgres: postgres,
+    }
+}
+
+impl Doors {
+    /// The door of pages, in another process.
+    async fn web_again(&self) -> Commands {
+        let url = Secret::new(self._postgres.url_as("berth_web"));
+        Commands::connect(Config { database_url: url, logs: None, urls: doors_urls(), seal: None }).await.unwrap()
     }
 }
 

@@ -5,6 +5,8 @@
 //! A type with a private field exists only after its constructor checked it: parse at the door,
 //! then carry the proof.
 
+mod amount;
+mod calendar;
 mod hash;
 mod id;
 mod log_filter;
@@ -21,6 +23,7 @@ mod text;
 mod time;
 pub mod wire;
 
+pub use self::amount::{decimal, grouped, parse_decimal, plain, signed};
 pub use self::hash::{BundleHash, CommitId, HashError, ImageHash, SourceHash};
 pub use self::id::{AppId, CustomerId, DeployId, InstanceId, KeyId, MailId, PricePlanId, ServerId, TokenId, UserId};
 pub use self::log_filter::{LogFilter, in_query};

@@ -14,6 +14,7 @@ mod address;
 mod assign;
 mod bill;
 pub mod collect;
+pub mod cost;
 mod deploy;
 mod fleet;
 mod place;

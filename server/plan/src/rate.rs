@@ -18,7 +18,7 @@ pub struct Share {
 impl Share {
     pub const WHOLE: Self = Self { seconds: 1, of: 1 };
 
-    fn part(self, whole: u64) -> u128 {
+    pub(crate) fn part(self, whole: u64) -> u128 {
         u128::from(whole) * u128::from(self.seconds) / u128::from(self.of.max(1))
     }
 }

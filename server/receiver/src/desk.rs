@@ -69,6 +69,14 @@ pub(crate) trait Desk: Clone + Send + Sync + 'static {
         number: i64,
     ) -> impl Future<Output = Result<DeployView, DeskError>> + Send;
 
+    /// What a day costs with the release that a deploy made, in words; `None`: it made none.
+    fn release_cost(
+        &self,
+        actor: &Actor,
+        app: &AppName,
+        number: i64,
+    ) -> impl Future<Output = Result<Option<String>, DeskError>> + Send;
+
     /// Lines of a deploy after a cursor; with `follow` the stream does not end by itself.
     fn deploy_log(
         &self,
@@ -157,6 +165,11 @@ impl Desk for Commands {
 
     async fn deploy(&self, actor: &Actor, app: &AppName, number: i64) -> Result<DeployView, DeskError> {
         Ok(Commands::deploy(self, actor, app, number).await?)
+    }
+
+    async fn release_cost(&self, actor: &Actor, app: &AppName, number: i64) -> Result<Option<String>, DeskError> {
+        let cost = Commands::release_cost(self, actor, app, number).await?;
+        Ok(cost.map(|(currency, rate)| rate.words(currency)))
     }
 
     async fn deploy_log(

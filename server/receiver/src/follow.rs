@@ -118,6 +118,12 @@ impl<D: Desk> Follow<'_, D> {
             DeployState::Live => {
                 let seconds = self.began.elapsed().as_secs_f64();
                 to.line(&format!("Deploy {number} live in {seconds:.1} s: {}", view.app_url)).await?;
+                // A push does not fail for what cannot be known just now.
+                match self.desk.release_cost(self.actor, app, number).await {
+                    Ok(Some(words)) => to.line(&format!("cost: {words}")).await?,
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(app.name = %app, %error, "a push ends without its cost"),
+                }
             }
             state => {
                 let word = if state == DeployState::Canceled { "was canceled" } else { "failed" };

@@ -39,6 +39,7 @@ async fn a_push_prints_its_deploy_and_moves_the_branch_when_it_is_live() {
         "remote:        1 file\\x1b[2J",
         "remote: Deploy 1 live in",
         "http://shop.localhost:8080",
+        "remote: cost: €1.07 a day, 2 cents more than v0",
         "* [new branch]      main -> main",
     ]);
     assert_eq!(ground.branch("shop", "main"), Some(commit));

@@ -1,6 +1,6 @@
 //! Customers: what they may use, and whether they may.
 
-use domain::{Approval, CustomerId, Time};
+use domain::{Approval, CustomerId, Money, Time};
 use sqlx::{PgExecutor, query, query_as, query_scalar};
 
 use crate::{Result, Tx};
@@ -88,6 +88,9 @@ pub mod all {
         pub email: String,
         pub confirmed: bool,
         pub operator: bool,
+        pub currency: String,
+        /// This month, until the last full hour.
+        pub posted: Money,
     }
 
     /// The newest first, those before `before`. `like`: a pattern of name or address.
@@ -103,7 +106,9 @@ pub mod all {
             r#"select c.id, c.name, c.approval, c.created, c.apps_max, c.memory_bytes_max,
                       (select count(*) from app where customer_id = c.id and state <> 'deleted') as "apps!",
                       coalesce(u.email, '') as "email!", u.confirmed is not null as "confirmed!",
-                      coalesce(u.operator, false) as "operator!"
+                      coalesce(u.operator, false) as "operator!", c.currency,
+                      coalesce((select sum(amount_micros) from posted_day where customer_id = c.id
+                                and day >= date_trunc('month', now(), 'UTC')), 0)::int8 as "posted!: Money"
                from customer c
                left join lateral (select users.* from membership m join users on users.id = m.user_id
                                   where m.customer_id = c.id order by m.created, users.id limit 1) u on true
@@ -126,7 +131,9 @@ pub mod all {
             r#"select c.id, c.name, c.approval, c.created, c.apps_max, c.memory_bytes_max,
                       (select count(*) from app where customer_id = c.id and state <> 'deleted') as "apps!",
                       coalesce(u.email, '') as "email!", u.confirmed is not null as "confirmed!",
-                      coalesce(u.operator, false) as "operator!"
+                      coalesce(u.operator, false) as "operator!", c.currency,
+                      coalesce((select sum(amount_micros) from posted_day where customer_id = c.id
+                                and day >= date_trunc('month', now(), 'UTC')), 0)::int8 as "posted!: Money"
                from customer c
                left join lateral (select users.* from membership m join users on users.id = m.user_id
                                   where m.customer_id = c.id order by m.created, users.id limit 1) u on true

@@ -13,6 +13,7 @@ mod open;
 pub mod outside;
 
 pub mod app;
+pub mod bill;
 pub mod branch;
 pub mod config;
 pub mod customer;

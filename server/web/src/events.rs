@@ -355,8 +355,10 @@ impl Viewer {
             }
             Of::Deploy(name, number) => {
                 let commands = &self.state.commands;
-                let (app, deploy) =
-                    tokio::try_join!(commands.app(&self.actor, name), commands.deploy(&self.actor, name, *number))?;
+                let (app, deploy) = tokio::try_join!(
+                    commands.app(&self.actor, name),
+                    commands.deploy_with_cost(&self.actor, name, *number)
+                )?;
                 let number = *number;
                 self.follow(number);
                 self.ends_at = (!app::moves(&deploy)).then(|| Instant::now() + LOG_AGAIN);

@@ -157,10 +157,24 @@ async fn user(parts: &Parts, state: &Shared, session: &Session) -> Result<Option
         Err(cause) if cause.kind() == Kind::NotFound => None,
         Err(cause) => return Err(cause.into()),
     };
+    let user = match user {
+        Some(user) => Some(with_spent(state, user, parts).await),
+        None => None,
+    };
     if let (Some(seen), Some(user)) = (parts.extensions.get::<Seen>(), &user) {
         seen.set(user.clone());
     }
     Ok(user)
+}
+
+/// With what their customer used this month, for the header of a page. One that cannot be known is left out.
+async fn with_spent(state: &Shared, user: UserView, parts: &Parts) -> UserView {
+    if parts.uri.path().ends_with("/events") {
+        return user;
+    }
+    let spent = state.commands.spent(&actor(&user, parts)).await;
+    let spent = spent.inspect_err(|cause| tracing::warn!(error = %cause, "a page goes without its costs")).ok();
+    UserView { spent, ..user }
 }
 
 /// Whether the session of an open stream still is one. Not knowing ends nothing.

@@ -35,6 +35,7 @@ fn row(name: &str, release: Option<i64>, health: AppHealth, summary: &str) -> Ap
         release: release.map(ReleaseNumber),
         last_deploy: None,
         created: at(0),
+        cost: None,
     }
 }
 

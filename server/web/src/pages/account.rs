@@ -149,7 +149,8 @@ pub async fn key_add(
     let page = state.page(Some(&who.user));
     if from_new {
         let keys = state.commands.keys(&who.actor).await?;
-        return Ok(again(app::new_app(page, NewApp { keys, key: form, first: true, ..NewApp::default() })));
+        let small = super::small_app(&state).await;
+        return Ok(again(app::new_app(page, NewApp { keys, key: form, first: true, small, ..NewApp::default() })));
     }
     let shown = shown(&state, &who, form, PasswordForm::default(), TokenForm::default()).await?;
     Ok(again(app::account(page, shown)))

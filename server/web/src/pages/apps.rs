@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use serde::Deserialize;
 
 use super::account::{Before, activity_of};
-use super::{Name, again, said};
+use super::{Name, again, said, small_app};
 use crate::events::{self, Cursor, Of};
 use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
@@ -31,7 +31,8 @@ pub async fn list(State(state): State<Shared>, who: SignedIn) -> Result<Response
 
 pub async fn new(State(state): State<Shared>, who: SignedIn) -> Result<Html<String>, Failed> {
     let (keys, apps) = tokio::try_join!(state.commands.keys(&who.actor), state.commands.apps(&who.actor))?;
-    let new = NewApp { keys, first: apps.is_empty(), ..NewApp::default() };
+    let small = small_app(&state).await;
+    let new = NewApp { keys, first: apps.is_empty(), small, ..NewApp::default() };
     Ok(Html(app::new_app(state.page(Some(&who.user)), new)))
 }
 
@@ -46,7 +47,8 @@ pub async fn create(State(state): State<Shared>, who: SignedIn, Form(typed): For
     let message = said(&cause);
     let (keys, apps) = tokio::try_join!(state.commands.keys(&who.actor), state.commands.apps(&who.actor))?;
     let name = Typed::wrong(typed.name, message);
-    let new = NewApp { keys, name, first: apps.is_empty(), ..NewApp::default() };
+    let small = small_app(&state).await;
+    let new = NewApp { keys, name, first: apps.is_empty(), small, ..NewApp::default() };
     Ok(again(app::new_app(state.page(Some(&who.user)), new)))
 }
 
@@ -65,7 +67,7 @@ pub async fn look(
     actor: &Actor,
     name: &AppName,
 ) -> Result<(AppView, Option<DeployView>), commands::CommandError> {
-    let app = state.commands.app(actor, name).await?;
+    let app = state.commands.app_with_cost(actor, name).await?;
     let newest = match app.deploys.first() {
         Some(row) => Some(state.commands.deploy(actor, name, row.number).await?),
         None => None,
@@ -112,7 +114,8 @@ pub async fn deploy(
 ) -> Result<Html<String>, Failed> {
     let (name, number) = (parse(&name)?, number(&n)?);
     let commands = &state.commands;
-    let (app, deploy) = tokio::try_join!(commands.app(&who.actor, &name), commands.deploy(&who.actor, &name, number))?;
+    let (app, deploy) =
+        tokio::try_join!(commands.app(&who.actor, &name), commands.deploy_with_cost(&who.actor, &name, number))?;
     let lines = last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await;
     let cursor = Cursor { lines: 0, deploy: number, build: end_of(lines.as_ref()) };
     let shown = DeployPage { app, deploy, lines, after: cursor.to_string() };

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod apps;
+pub mod billing;
 pub mod config;
 pub mod logs;
 pub mod operator;
@@ -9,11 +10,13 @@ pub mod reset;
 pub mod sign;
 pub mod verbs;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
-use domain::Secret;
+use commands::PriceList;
+use domain::{Currency, Money, Secret};
 use http::{StatusCode, header};
 use serde::Deserialize;
 
@@ -21,7 +24,20 @@ use crate::session::Anybody;
 use crate::state::Shared;
 
 pub async fn landing(State(state): State<Shared>, who: Anybody) -> Html<String> {
-    Html(app::landing(state.page(who.user.as_ref())))
+    let prices = prices(&state).await;
+    Html(app::landing(state.page(who.user.as_ref()), prices.as_deref()))
+}
+
+/// Prices that are away leave a page without them, not no page.
+pub async fn prices(state: &Shared) -> Option<Arc<PriceList>> {
+    let asked = state.commands.price_list().await;
+    asked.inspect_err(|cause| tracing::warn!(error = %cause, "a page goes without prices")).ok().flatten()
+}
+
+/// What a small app comes to in 30 days.
+pub async fn small_app(state: &Shared) -> Option<(Currency, Money)> {
+    let prices = prices(state).await?;
+    Some((prices.currency, prices.small()?))
 }
 
 /// A form of one field.

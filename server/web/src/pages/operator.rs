@@ -16,7 +16,7 @@ use crate::state::Shared;
 type Shown = Result<Html<String>, Failed>;
 
 /// What was asked for by a word or a number that is none is not there.
-fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, Failed> {
+pub(super) fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, Failed> {
     text.parse().map_err(|_| Failed::Page(Problem::not_found()))
 }
 

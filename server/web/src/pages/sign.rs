@@ -9,7 +9,7 @@ use domain::Secret;
 use serde::Deserialize;
 use tower_sessions::Session;
 
-use super::{again, later, too_many};
+use super::{again, later, small_app, too_many};
 use crate::limits::{Limit, network};
 use crate::problem::{Failed, Problem};
 use crate::session::{self, Anybody};
@@ -20,7 +20,8 @@ pub async fn up(State(state): State<Shared>, who: Anybody) -> Response {
         return Redirect::to("/apps").into_response();
     }
     let none = Typed::default;
-    Html(app::sign_up(state.page(None), none(), none(), None, None)).into_response()
+    let small = small_app(&state).await;
+    Html(app::sign_up(state.page(None), none(), none(), None, None, small)).into_response()
 }
 
 #[derive(Deserialize)]
@@ -40,11 +41,12 @@ pub async fn up_post(
     if !state.site.sign_up {
         return Err(Failed::Page(Problem::not_found()));
     }
+    let small = small_app(&state).await;
     let mut name = Typed::new(typed.name.clone());
     let mut email = Typed::new(typed.email.clone());
     let address = network(who.address);
     if let Err(wait) = state.limits.take(Limit::AccountsByAddress, &address).await {
-        let html = app::sign_up(state.page(None), name, email, None, Some(too_many(wait)));
+        let html = app::sign_up(state.page(None), name, email, None, Some(too_many(wait)), small);
         return Ok(later(wait, html));
     }
     let new = SignUp { name: typed.name, email: typed.email, password: typed.password };
@@ -59,7 +61,7 @@ pub async fn up_post(
         (Kind::Invalid | Kind::Conflict, Some("password")) => password = Some(cause.message()),
         _ => return Err(cause.into()),
     }
-    Ok(again(app::sign_up(state.page(None), name, email, password, None)))
+    Ok(again(app::sign_up(state.page(None), name, email, password, None, small)))
 }
 
 #[derive(Deserialize)]

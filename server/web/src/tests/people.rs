@@ -47,6 +47,7 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
     let app = site.app(&people.owner_is, "orchard").await?;
     site.push(&people.owner_is, &app, "x").await?;
     let customer = people.owner_is.customer;
+    let month = domain::Month::of(crate::state::now());
     // One word a person: signed out, not confirmed, not approved, another customer, owner, operator.
     // `in`: sent to sign in. `--`: there is nothing. `on`: sent on.
     let (own, any, only) = ("in -- -- -- ok --", "in ok ok ok ok ok", "-- -- -- -- -- ok");
@@ -65,6 +66,21 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         ("/apps/orchard/logs/download", "in -- -- -- 500 --"),
         ("/apps/orchard/logs?text=a&text=b", "in -- -- -- -- --"),
         ("/apps/orchard/deploys/1", own),
+        ("/billing", any),
+        (&format!("/billing?month={month}"), any),
+        ("/billing?month=2020-02", any),
+        ("/billing?month=9999-01", "in -- -- -- -- --"),
+        ("/billing?month=x", "in -- -- -- -- --"),
+        (&format!("/billing/why/{month}"), any),
+        (&format!("/billing/why/{month}?meter=cpu"), any),
+        (&format!("/billing/why/{month}?app=orchard"), own),
+        (&format!("/billing/why/{month}?app=orchard&meter=memory&day=1"), own),
+        (&format!("/billing/why/{month}?app=orchard&day=32"), "in -- -- -- -- --"),
+        (&format!("/billing/why/{month}?meter=x"), "in -- -- -- -- --"),
+        ("/billing/why/x", "in -- -- -- -- --"),
+        (&format!("/billing/why/{month}/readings.csv?app=orchard&meter=cpu"), own),
+        (&format!("/billing/why/{month}/readings.csv"), "in -- -- -- -- --"),
+        ("/operator/prices", only),
         ("/reset", "ok ok ok ok ok ok"),
         ("/confirm/x", "ok ok ok ok ok ok"),
         ("/reset/x", "401 401 401 401 401 401"),
@@ -100,6 +116,8 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         (&format!("/operator/customers/{customer}/approve"), "-- -- -- -- -- on"),
         (&format!("/operator/customers/{customer}/limits"), "-- -- -- -- -- 422"),
         ("/operator/mail/999999/again", "-- -- -- -- -- --"),
+        ("/operator/prices", "-- -- -- -- -- 422"),
+        ("/operator/prices/999999/take-back", "-- -- -- -- -- --"),
     ];
     every_route_is_in(&looks.map(|(path, _)| path), &changes.map(|(path, _)| path));
     let cookies = ["", &people.unconfirmed, &people.unapproved, &people.stranger, &people.owner, &people.operator];
