@@ -322,6 +322,7 @@ fn run(g: &mut Given, seed: u64) -> Result<()> {
         g.answers(app, &format!("app {app} note 1."))?;
     }
     g.post("/apps/guests/scale", &[("web", "2")])?;
+    began_an_hour_ago(g)?;
 
     let until = Instant::now() + Duration::from_secs(number("BERTH_KILL_SECONDS", SECONDS));
     let world = &world;
@@ -347,6 +348,7 @@ fn run(g: &mut Given, seed: u64) -> Result<()> {
     calm(g)?;
     println!("calm after {:.1} s", began.elapsed().as_secs_f32());
     found(g, &seen)?;
+    ledger_is_clean(g)?;
     drop(world.person.sign_in_again(&world.operator, &mut g.site));
     // And everything still works together.
     let tides = seen.pushed.len() as u64 + 1_000_000;
@@ -356,6 +358,34 @@ fn run(g: &mut Given, seed: u64) -> Result<()> {
         g.push_well(app)?;
         g.answers(app, &format!("app {app} note {tides}."))?;
     }
+    Ok(())
+}
+
+/// As if all had begun an hour earlier: then there is an hour to be posted while everything is killed.
+fn began_an_hour_ago(g: &Given) -> Result<()> {
+    let moved = "begin;
+        insert into reading (life, app_id, meter, hour, value, at)
+            select life, app_id, meter, hour - interval '1 hour', value, at - interval '1 hour' from reading
+            on conflict do nothing;
+        update instance set created = created - interval '1 hour', healthy = healthy - interval '1 hour';
+        update deploy_step set started = started - interval '1 hour' where step = 'switch';
+        update disk_size set since = since - interval '1 hour';
+        update billing set begun = begun - interval '1 hour', derived = derived - interval '1 hour',
+            posted = posted - interval '1 hour';
+        commit";
+    g.berth.sql(moved).map(drop)
+}
+
+/// Nothing that was counted is missing in the ledger, and nothing is there twice.
+fn ledger_is_clean(g: &Given) -> Result<()> {
+    let (well, said) = g.berth.command(&["ledger", "verify"])?;
+    println!("{said}");
+    ensure!(well, "{said}");
+    let meters = g.berth.sql("select count(distinct meter) from posting where units > 0")?;
+    ensure!(meters.parse::<u32>()? >= 4, "only {meters} meters are posted of");
+    let customer = g.berth.sql("select customer_id from app where name = 'tides'")?;
+    let (well, said) = g.berth.command(&["ledger", "show", &customer])?;
+    ensure!(well && said.contains("tides") && said.contains("requests"), "{said}");
     Ok(())
 }
 

@@ -26,6 +26,7 @@ mod socket;
 mod timer;
 mod tunnel;
 
+mod counters;
 mod meters;
 mod report;
 mod routes;
@@ -42,6 +43,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+pub use self::counters::counters;
 pub use self::meters::MeterError;
 pub use self::routes::RoutesError;
 

@@ -33,10 +33,11 @@ pub enum MeterError {
     InUse { path: PathBuf },
 }
 
-const MAGIC: &[u8; 8] = b"BERTHMTR";
+pub const MAGIC: &[u8; 8] = b"BERTHMTR";
 const VERSION: u32 = 1;
 /// Magic, version, 16 bytes of life; then nothing up to the first slot.
-const HEADER: u64 = 4096;
+pub const HEADER: u64 = 4096;
+pub const CELL: usize = size_of::<Cell>();
 const SLOTS_A_CHUNK: usize = 1024;
 const CHUNK: u64 = (SLOTS_A_CHUNK * size_of::<Cell>()) as u64;
 /// Hours of one app that wait for the coordinator; older ones are counted into later ones.
@@ -322,7 +323,7 @@ impl Meters {
 /// Two, as long as one balancer gives way to another; more when several are slow to end.
 const FILES_MAX: usize = 16;
 
-fn paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
+pub fn paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
     (0..FILES_MAX).map(move |n| if n == 0 { dir.join("meters") } else { dir.join(format!("meters.{n}")) })
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use domain::{Email, Hostname};
+use domain::{Email, Hostname, Month};
 use ipnet::Ipv4Net;
 
 use crate::slice::DEFAULT_DATA;
@@ -48,6 +48,8 @@ pub enum Verb {
     },
     /// Users, made by root on the server itself.
     User(User),
+    /// What customers owe, and whether all of it follows from what was counted.
+    Ledger(Ledger),
     /// After the database came back older than what runs.
     Restore(Restore),
     /// What a static app runs in its sandbox.
@@ -180,6 +182,54 @@ pub enum RestoreVerb {
     /// The part of it that is the database owner's.
     #[command(hide = true)]
     AcceptRows {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Ledger {
+    #[command(subcommand)]
+    pub verb: LedgerVerb,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum LedgerVerb {
+    /// Count everything again and compare: counters, readings, prices, postings. A line a check; exit code 1 where
+    /// anything differs.
+    Verify {
+        /// 2026-11 [default: the month that is under way].
+        #[arg(long)]
+        month: Option<Month>,
+        /// How many seconds readings may take to arrive.
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        at: At,
+    },
+    /// The part of it that is the database owner's; counters come by standard input.
+    #[command(hide = true)]
+    VerifyRows {
+        #[arg(long)]
+        month: Option<Month>,
+        #[arg(long)]
+        wait: u64,
+        #[command(flatten)]
+        at: At,
+    },
+    /// What a customer owes so far, by meter and by app.
+    Show {
+        /// An id, a name, or the address of a member.
+        customer: String,
+        /// 2026-11 [default: the month that is under way].
+        #[arg(long)]
+        month: Option<Month>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         at: At,
     },

@@ -15,6 +15,7 @@ mod embedded;
 mod engines;
 mod keep;
 mod keys;
+mod ledger;
 mod listeners;
 mod outside;
 mod process;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         cli::Verb::Upgrade { binary, at } => door::ask(&at.data, &door::Ask::Upgrade { binary }),
         cli::Verb::Doctor { settings, json } => doctor::doctor(&settings, json),
         cli::Verb::User(user) => user::user(&user),
+        cli::Verb::Ledger(asked) => ledger::ledger(&asked),
         cli::Verb::Restore(restore) => restore::restore(&restore),
         cli::Verb::Look => outside::look_for_parent(),
         cli::Verb::Files { root, port } => role::files(root, port),

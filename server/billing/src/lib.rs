@@ -7,6 +7,8 @@
 
 mod clock;
 mod post;
+mod show;
+mod verify;
 
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +21,8 @@ use tracing::{error, info, warn};
 
 use self::clock::{Clock, Doubt};
 pub use self::post::{Poster, Progress};
+pub use self::show::{Account, Line, ShowError, show};
+pub use self::verify::{Check, Counter, Report, verify};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {

@@ -26,6 +26,7 @@ mod process;
 mod sandbox;
 mod seccomp;
 mod skeleton;
+mod told;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ pub use self::net::{Counted, Kind};
 pub use self::sandbox::runtimes;
 pub use self::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, leave_nothing};
 pub use self::seccomp::file as seccomp_file;
+pub use self::told::counters_of;
 
 /// What a runner is told at its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]

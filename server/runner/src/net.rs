@@ -87,13 +87,18 @@ pub struct Network {
     counted: Arc<Mutex<HashMap<Ipv4Addr, String>>>,
 }
 
+/// A slice's own.
+pub fn table_of(slice: u32) -> String {
+    format!("berth-{slice}")
+}
+
 impl Network {
     pub fn new(slice: u32, subnet: Ipv4Net, exceptions: Vec<Ipv4Net>, public_ports: Vec<u16>) -> Self {
         Self { slice, subnet, exceptions, public_ports, mtu: uplink_mtu(), counted: Arc::default() }
     }
 
     fn table(&self) -> String {
-        format!("berth-{}", self.slice)
+        table_of(self.slice)
     }
 
     fn counted(&self) -> MutexGuard<'_, HashMap<Ipv4Addr, String>> {

@@ -7,6 +7,8 @@ use sqlx::{PgExecutor, query, query_as, query_scalar};
 
 use crate::{Result, Tx};
 
+pub mod audit;
+
 /// How far it is, by the database's clock. Whole hours, but for `now` and `begun`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -100,13 +102,15 @@ pub struct Plan {
     pub currency: String,
     pub since: Time,
     pub prices: Json<Prices>,
+    /// When it was decided on.
+    pub created: Time,
 }
 
 pub async fn plans(db: impl PgExecutor<'_>) -> Result<Vec<Plan>> {
     Ok(query_as!(
         Plan,
-        r#"select id as "id: PricePlanId", currency, since, prices as "prices: Json<Prices>" from price_plan
-           order by currency, since"#
+        r#"select id as "id: PricePlanId", currency, since, prices as "prices: Json<Prices>", created
+           from price_plan order by currency, since"#
     )
     .fetch_all(db)
     .await?)
