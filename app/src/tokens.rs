@@ -2,10 +2,10 @@
 
 use commands::TokenView;
 use domain::{Secret, Time, TokenScope};
+use islands::Copy;
 use leptos::prelude::*;
 
 use crate::form::{Field, Typed};
-use crate::log::command;
 use crate::when::Moment;
 
 /// The form that makes a token.
@@ -51,9 +51,20 @@ fn shown_once(name: String, token: Secret<String>) -> AnyView {
                     <span class="said">{name}</span>
                     ". Copy it now: it is shown this once, and only its hash is kept."
                 </p>
-                {command(token.expose().clone(), "Your new token").into_any()}
+                {copied(token)}
             </div>
         </div>
+    }
+    .into_any()
+}
+
+fn copied(token: Secret<String>) -> AnyView {
+    view! {
+        <Copy>
+            <pre class="cmd plain" role="group" aria-label="Your new token">
+                <code>{token.expose().clone()}</code>
+            </pre>
+        </Copy>
     }
     .into_any()
 }

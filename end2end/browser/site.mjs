@@ -133,6 +133,34 @@ await test("without scripting a wrong name comes back with what was typed", stil
   assert.equal(await page.getByRole("alert").count(), 1);
 });
 
+const phone = { viewport: { width: 390, height: 900 } };
+await test("without scripting a token is made, shown once, lets a program in and is revoked", { ...still, ...phone }, async (page, context) => {
+  const name = `browser test ${Date.now()}`;
+  await page.goto(`${site}/account`);
+  await page.getByLabel("What the token is for").fill(name);
+  await page.getByLabel("What it may do").selectOption("Look only");
+  await page.getByRole("button", { name: "Make token" }).click();
+  const token = (await page.locator("#tokens .notice code").innerText()).trim();
+  assert.match(token, /^berth_[A-Za-z0-9]{40}$/);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  assert.ok(wide <= 0, `the page is ${wide} px too wide`);
+  const ask = async (path, options) => {
+    const answer = await fetch(`${site}/api/v1${path}`, { headers: { authorization: `Bearer ${token}` }, ...options });
+    return [answer.status, answer.status === 204 ? null : await answer.json()];
+  };
+  const [, account] = await ask("/account");
+  assert.deepEqual([account.token.name, account.token.scope], [name, "read"]);
+  assert.equal((await ask(`/apps/${app}`))[1].name, app);
+  assert.equal((await ask(`/apps/${app}/stop`, { method: "POST" }))[0], 403, "it only looks");
+  // The browser's cookie is nothing here.
+  assert.equal((await context.request.get(`${site}/api/v1/account`)).status(), 401);
+  await page.goto(`${site}/account`);
+  assert.ok(!(await page.content()).includes(token), "it is shown once");
+  await page.getByRole("button", { name: `Revoke ${name}` }).click();
+  await page.waitForURL(/\/account#tokens$/);
+  assert.equal((await ask("/account"))[0], 401);
+});
+
 await test("a line that the app prints arrives without loading the page again", {}, async (page) => {
   await page.goto(`${site}/apps/${app}`);
   await page.waitForFunction(() => document.documentElement.dataset.live === "yes", null, wait);
