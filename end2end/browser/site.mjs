@@ -152,6 +152,15 @@ await test("without scripting a token is made, shown once, lets a program in and
   assert.deepEqual([account.token.name, account.token.scope], [name, "read"]);
   assert.equal((await ask(`/apps/${app}`))[1].name, app);
   assert.equal((await ask(`/apps/${app}/stop`, { method: "POST" }))[0], 403, "it only looks");
+  // A followed log comes at once, through the balancer.
+  const stop = new AbortController();
+  const log = await fetch(`${site}/api/v1/apps/${app}/logs?follow=true&limit=1`, {
+    headers: { authorization: `Bearer ${token}` },
+    signal: stop.signal,
+  });
+  const { value } = await log.body.getReader().read();
+  assert.ok(JSON.parse(new TextDecoder().decode(value).split("\n")[0]).cursor > 0);
+  stop.abort();
   // The browser's cookie is nothing here.
   assert.equal((await context.request.get(`${site}/api/v1/account`)).status(), 401);
   await page.goto(`${site}/account`);

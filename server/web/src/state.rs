@@ -23,7 +23,7 @@ pub struct State {
     pub site: app::Site,
     pub hosts: Vec<Hostname>,
     pub streams: Streams,
-    /// Ticks when somebody signed out: open streams look whether they still may.
+    /// Ticks when somebody signed out, or a token was revoked: open streams look whether they still may.
     pub signed_out: watch::Sender<u64>,
     pub stop: CancellationToken,
 }

@@ -16,6 +16,7 @@ use futures_util::stream::{self, ReadyChunks};
 use futures_util::{StreamExt, TryStreamExt};
 use http::{HeaderMap, header};
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use utoipa::IntoParams;
 
@@ -114,6 +115,7 @@ async fn read(
     heartbeat.reset();
     let mut follower = Follower {
         after: resumed.or(which.after),
+        ended: state.signed_out.subscribe(),
         state,
         caller,
         app,
@@ -168,6 +170,8 @@ struct Follower {
     again: Instant,
     waiting: VecDeque<LogLine>,
     heartbeat: Interval,
+    /// Ticks when somebody signed out, or a token was revoked.
+    ended: watch::Receiver<u64>,
     _place: Place,
 }
 
@@ -203,6 +207,11 @@ impl Follower {
                         return None;
                     }
                     return Some(None);
+                }
+                Ok(()) = self.ended.changed() => {
+                    if !holds(&self.state, &self.caller).await {
+                        return None;
+                    }
                 }
                 chunk = read => match chunk {
                     Some(chunk) => self.take(chunk),

@@ -224,6 +224,7 @@ pub async fn token_revoke(
 ) -> Result<Redirect, Failed> {
     let id: TokenId = id.parse().map_err(|_| Failed::Page(Problem::not_found()))?;
     state.commands.token_revoke(&who.actor, id).await?;
+    state.signed_out.send_modify(|n| *n += 1);
     Ok(Redirect::to("/account#tokens"))
 }
 

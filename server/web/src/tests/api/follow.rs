@@ -133,6 +133,27 @@ async fn a_followed_log_goes_on_by_itself_and_ends_with_the_site() -> Result<()>
 }
 
 #[tokio::test]
+async fn a_followed_log_ends_with_its_token() -> Result<()> {
+    let logs = counting(1).await?;
+    let (other, cookie) = (logs.site.token(&logs.owner, "other", TokenScope::Read).await?, logs.site.user().await?.0);
+    let path = "/api/v1/apps/orchard/logs?follow=true";
+    let mut body = logs.follow(path, &[]).await?.into_body();
+    hears(&mut body, "<line> 1\"}\n").await?;
+    // Somebody else signs out: it goes on.
+    logs.site.post("/signout", &cookie, &[]).await?;
+    logs.lines.send(2)?;
+    hears(&mut body, "<line> 2\"}\n").await?;
+    let email = logs.site.state.commands.user(logs.owner.user).await?.email.to_string();
+    let cookie = logs.site.sign_in(&email).await?;
+    let id = logs.site.state.commands.tokens(&logs.owner).await?[0].id;
+    logs.site.post(&format!("/account/tokens/{id}/revoke"), &cookie, &[]).await?;
+    let end = async { while body.frame().await.is_some() {} };
+    timeout(Duration::from_secs(10), end).await.context("the stream goes on without its token")?;
+    assert_eq!(logs.site.ask("GET", "/api/v1/limits", &other, "").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
 async fn one_user_follows_so_many_logs_and_no_more() -> Result<()> {
     let logs = counting(1).await?;
     let path = "/api/v1/apps/orchard/logs?follow=true";
