@@ -25,14 +25,23 @@ impl Person {
         fs::create_dir(&home)?;
         let email = format!("{name}@localhost");
         let link = berth.make_user(&email, name)?;
-        Ok(Self { name: name.to_owned(), link, home, ssh_port: berth.ssh.port() })
+        let person = Self { name: name.to_owned(), link, home, ssh_port: berth.ssh.port() };
+        person.make_key()?;
+        Ok(person)
+    }
+
+    /// Somebody with a key of their own, of whom Berth has not heard.
+    pub fn unknown(berth: &Berth, name: &str) -> Result<Self> {
+        let home = berth.home().join(name);
+        fs::create_dir(&home)?;
+        let person = Self { name: name.to_owned(), link: String::new(), home, ssh_port: berth.ssh.port() };
+        person.make_key()?;
+        Ok(person)
     }
 
     /// One who was not there before: makes an account on the site, and is signed in.
     pub fn who_signs_up(berth: &Berth, name: &str, site: &mut Visitor) -> Result<Self> {
-        let home = berth.home().join(name);
-        fs::create_dir(&home)?;
-        let person = Self { name: name.to_owned(), link: String::new(), home, ssh_port: berth.ssh.port() };
+        let person = Self::unknown(berth, name)?;
         let fields = [("name", name), ("email", &person.email()), ("password", "four unrelated words")];
         let answer = site.post("/signup", &fields)?;
         ensure!(answer.status == 303, "signing up answered {}: {}", answer.status, answer.body);
@@ -70,8 +79,12 @@ impl Person {
         Self { link, ..self.clone() }.sign_in(site)
     }
 
+    fn make_key(&self) -> Result<()> {
+        read(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"]).arg(self.key()))
+            .map(drop)
+    }
+
     pub fn add_key(&self, site: &mut Visitor) -> Result<()> {
-        read(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"]).arg(self.key()))?;
         let answer = site.post("/account/keys", &[("name", "demo"), ("key", &self.public_key()?)])?;
         ensure!(answer.status == 303, "adding a key answered {}: {}", answer.status, answer.body);
         Ok(())
@@ -91,13 +104,18 @@ impl Person {
         self.home.join(app)
     }
 
-    /// Makes a repository of a folder, with one commit and the app as its remote `berth`.
-    pub fn prepare(&self, app: &str, folder: &Path) -> Result<()> {
+    /// Makes a repository of a folder, with one commit.
+    pub fn begin(&self, app: &str, folder: &Path) -> Result<()> {
         copy(folder, &self.repository(app))?;
         read(self.git(app).args(["init", "-q", "-b", "main"]))?;
-        let url = format!("ssh://berth@localhost:{}/{app}.git", self.ssh_port);
-        read(self.git(app).args(["remote", "add", "berth", &url]))?;
         self.commit(app, "First")
+    }
+
+    /// The same, with the app as its remote `berth`.
+    pub fn prepare(&self, app: &str, folder: &Path) -> Result<()> {
+        self.begin(app, folder)?;
+        let url = format!("ssh://berth@localhost:{}/{app}.git", self.ssh_port);
+        read(self.git(app).args(["remote", "add", "berth", &url])).map(drop)
     }
 
     /// Pushes, with what git says shown.

@@ -3,12 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Berth, Crowd, Person, Visitor, nothing_left};
 
+use crate::browser;
 use crate::build::{self, build_release, embed};
 use crate::install::{For, uv_program};
 use crate::work::{Work, cargo, program, read, root, run};
@@ -184,35 +184,23 @@ fn ms(time: Duration) -> String {
 }
 
 fn in_browser(berth: &Berth, person: &Person) -> Result<()> {
-    let folder = root().join("end2end/browser");
     let mut node = program("node");
-    node.arg("bench.mjs").current_dir(&folder).env("BERTH_SITE", &berth.site).env("BERTH_APP", APP);
+    node.arg("bench.mjs")
+        .current_dir(root().join("end2end/browser"))
+        .env("BERTH_SITE", &berth.site)
+        .env("BERTH_APP", APP);
     node.env("BERTH_URL", berth.app(APP)).env("BERTH_LINK", berth.sign_in_link(&person.email())?);
-    let mut child = node.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("could not start node")?;
-    let mut said = std::io::BufReader::new(child.stdout.take().context("node has no output")?);
-    let done = asked(&mut said, &mut child, person);
-    drop(child.stdin.take());
-    ensure!(child.wait()?.success(), "the browser's part failed");
-    done
-}
-
-/// The browser says `push` when it looks; a push is made, and its end is told with the time at which git ended.
-fn asked(said: &mut impl std::io::BufRead, child: &mut std::process::Child, person: &Person) -> Result<()> {
-    let (mut line, mut pushes) = (String::new(), 0);
-    while said.read_line(&mut line)? > 0 {
-        match line.trim_end() {
-            "push" => {
-                pushes += 1;
-                std::fs::write(person.repository(APP).join("motd.txt"), format!("ahoy {pushes}"))?;
-                person.commit(APP, "Say ahoy")?;
-                person.push(APP)?;
-                let ended = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
-                let Some(stdin) = child.stdin.as_mut() else { bail!("node has no input") };
-                writeln!(stdin, "{ended}")?;
-            }
-            figure => println!("{figure}"),
+    let mut pushes = 0;
+    browser::talk(node, |line| {
+        if line != "push" {
+            println!("{line}");
+            return Ok(None);
         }
-        line.clear();
-    }
-    Ok(())
+        pushes += 1;
+        std::fs::write(person.repository(APP).join("motd.txt"), format!("ahoy {pushes}"))?;
+        person.commit(APP, "Say ahoy")?;
+        person.push(APP)?;
+        let ended = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
+        Ok(Some(ended.to_string()))
+    })
 }

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `build`, `bench`, `tidy`, `sql`.
+//! The project's own commands: `cargo xtask demo`, `test`, `browser`, `build`, `bench`, `tidy`, `sql`.
 //!
 //! Knows: which programs are needed, how the parts are built, in which order they are checked.
 //! Never: a heavy dependency (it must print at once), or a shell line. One file a verb.
@@ -22,6 +22,7 @@ cargo xtask demo --check    the same, each step checked; prints figures and leav
 cargo xtask test            everything: format, lints, tidy, queries, unit to end-to-end tests
 cargo xtask build           install what is missing, build `berth` with all that it carries
 cargo xtask tidy            hold the rooms against the map
+cargo xtask browser         of these, the site in a browser alone
 cargo xtask bench site      how quick the site is with 1,000 apps and a month of use (optimised build)
 cargo xtask sql             renew server/store/.sqlx from the migrations
 ";
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["demo", "--check"] => demo::demo(demo::Check::Yes),
         ["test"] => test::test(),
         ["build"] => build::verb(),
+        ["browser"] => browser::verb(),
         ["bench", "site"] => bench::site(),
         ["tidy"] => tidy::verb(),
         ["sql"] => sql::verb(),
