@@ -67,7 +67,7 @@ try {
   assert.deepEqual(lines.map((line) => line.split(" ")[0]), ["git", "git"], `the page says what to type: ${lines}`);
 
   // The page is not loaded again: it shows the build, and then that it is up.
-  const up = page.locator("main .state.running").first();
+  const up = page.locator("main > header.head .state.running");
   for (const line of lines) assert.equal(await ask(`run ${line}`), "done", line);
   await up.waitFor();
   await shot("live");
