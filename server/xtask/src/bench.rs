@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Berth, Crowd, Person, Visitor, nothing_left};
 
 use crate::browser;
-use crate::build::{self, build_release, embed};
+use crate::build::{self, build_release};
 use crate::install::{For, uv_program};
 use crate::work::{Work, cargo, program, read, root, run};
 
@@ -84,11 +84,17 @@ fn measured(work: &mut Work, berth: &Berth) -> Result<()> {
     }
 
     work.step("in a browser");
-    let bytes: u64 = std::fs::read_dir(embed().join("site"))?
-        .flatten()
-        .filter(|file| file.path().extension().is_some_and(|kind| kind == "br"))
-        .filter_map(|file| file.metadata().ok().map(|m| m.len()))
-        .sum();
+    let page = site.get("/apps/guestbook")?.body;
+    let base =
+        page.split("/assets/").nth(1).and_then(|rest| rest.split('/').next()).context("the page has no files")?;
+    let mut bytes = 0;
+    for file in ["berth.js", "berth_bg.wasm"] {
+        let mut curl = program("curl");
+        curl.args(["-sf", "-o", "/dev/null", "-w", "%{size_download}", "-H", "Accept-Encoding: br"]);
+        let host = format!("Host: {}", berth.site.trim_start_matches("http://"));
+        let url = format!("http://{}/assets/{base}/{file}", berth.http);
+        bytes += read(curl.args(["-H", &host, &url]))?.trim().parse::<u64>().context("curl's count is no number")?;
+    }
     println!("the browser half, by brotli          {:.1} KB", bytes as f64 / 1000.0);
     in_browser(berth, &person)
 }
@@ -114,7 +120,7 @@ fn pages() -> Vec<(&'static str, Who)> {
         "/billing",
         "/account",
     ];
-    let theirs = ["/operator", "/operator/customers", "/operator/decisions", "/operator/prices"];
+    let theirs = ["/operator/servers", "/operator/customers", "/operator/decisions", "/operator/prices"];
     let mine = mine.into_iter().map(|path| (path, Who::Customer));
     mine.chain(theirs.into_iter().map(|path| (path, Who::Operator))).collect()
 }
