@@ -5,6 +5,10 @@ use anyhow::{Context, Result};
 
 use crate::berth::Berth;
 
+/// Answers of 24 times between 1 and 50 ms, a hundred of each, as `store` packs them.
+const LATENCY: &str =
+    "decode((select string_agg(lpad(to_hex(b), 2, '0') || '64', '' order by b) from generate_series(20, 43) b), 'hex')";
+
 /// The apps are stopped: they are there for pages and queries, and none of them is started.
 pub struct Crowd {
     pub apps: u32,
@@ -71,9 +75,11 @@ pub fn fill(berth: &Berth, email: &str, crowd: &Crowd) -> Result<()> {
              where a.name like 'crowd-%'"
         ),
         // As the engine would: `place` and `used_after` along each chain, amounts as differences of what is rounded.
-        "insert into posting (customer_id, app_id, meter, plan_id, month, hour, place, units, used_after, amount_micros)
+        "insert into posting (customer_id, app_id, meter, plan_id, month, hour, place, units, used_after, amount_micros,
+                              owed_after_micros)
          select customer_id, app_id, meter, plan_id, month, hour, row_number() over chain, units, sum(units) over chain,
-                round(sum(units) over chain * micros / unit) - round((sum(units) over chain - units) * micros / unit)
+                round(sum(units) over chain * micros / unit) - round((sum(units) over chain - units) * micros / unit),
+                round(sum(units) over chain * micros / unit)
          from (select a.customer_id, r.app_id, r.meter, p.id plan_id, date_trunc('month', r.hour, 'UTC')::date as month, r.hour,
                       r.value - coalesce(lag(r.value) over (partition by r.life, r.app_id, r.meter order by r.hour), 0) units,
                       (p.prices -> r.meter -> 'tiers' -> 0 ->> 'micros')::numeric micros, u.unit::numeric unit
@@ -89,6 +95,28 @@ pub fn fill(berth: &Berth, email: &str, crowd: &Crowd) -> Result<()> {
                 lateral (values ('customer/' || p.customer_id, p.amount_micros), ('revenue/' || p.meter, -p.amount_micros)) e(account, amount)
          where p.amount_micros <> 0 and p.app_id in (select id from app where name like 'crowd-%')"
             .to_owned(),
+        format!("update billing set begun = now() - interval '{} days'", days + 1),
+        // What graphs are drawn from: a day goes up and down, and each hour has its answers in 24 buckets.
+        format!(
+            "insert into series_minutes (app_id, hour, work_steps, cpu_micros, memory_bytes, memory_reserved_bytes,
+                    traffic_steps, bytes_out, ok, redirect, client_error, server_error, unanswered, latency)
+             select a.id, h.hour, of.four, array_fill((h.wave * 1000000)::bigint, array[60]),
+                    array_fill((120000000 + h.wave * 9000000)::bigint, array[60]), array_fill(268435456::bigint, array[60]),
+                    of.four, array_fill((h.wave * 90000)::bigint, array[60]), array_fill((h.wave * 40)::integer, array[60]),
+                    array_fill((h.wave * 4)::integer, array[60]), array_fill(3, array[60]), array_fill(1, array[60]),
+                    array_fill(0, array[60]), array_fill({LATENCY}, array[12])
+             from app a, (select array_fill(4::smallint, array[60]) four) of,
+                  (select date_trunc('hour', now()) - n * interval '1 hour' as hour, 6 + 5 * sin(n * 0.26) as wave
+                   from generate_series(1, {hours}) n) h
+             where a.name like 'crowd-%'"
+        ),
+        format!(
+            "insert into series_hour (app_id, hour, work_steps, cpu_micros, memory_bytes, memory_reserved_bytes, traffic_steps,
+                    bytes_out, ok, redirect, client_error, server_error, unanswered, latency)
+             select app_id, hour, 240, cpu_micros[1] * 60, memory_bytes[1] * 240, memory_reserved_bytes[1] * 240, 240,
+                    bytes_out[1] * 60, ok[1] * 60, redirect[1] * 60, 180, 60, 0, {LATENCY}
+             from series_minutes m where app_id in (select id from app where name like 'crowd-%')"
+        ),
         "alter table app enable trigger user".to_owned(),
         "alter table deploy enable trigger user".to_owned(),
         "alter table posting enable trigger user".to_owned(),
