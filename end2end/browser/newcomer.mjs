@@ -80,7 +80,7 @@ try {
   await page.locator("main").getByRole("link", { name: /why/ }).first().click();
   await page.waitForURL(/\/billing\/why/);
   await shot("why");
-  await page.locator("header.top").getByRole("link", { name: /this month/ }).click();
+  await page.locator("header.top").getByRole("link", { name: /used in/ }).click();
   await page.waitForURL(`${site}/billing`);
   await page.locator("main").getByRole("link", { name: APP }).first().waitFor();
   await shot("billing");

@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use harness::counters::{answered, ended_cpu, kernel_cpu, total};
 use harness::{Berth, Person, Visitor, wait};
 
-use crate::demo::SAMPLES;
+use crate::demo::{SAMPLES, WALK};
 use crate::work::Work;
 
 /// How much later than its use a reading may be in PostgreSQL.
@@ -43,11 +43,15 @@ pub fn check(work: &mut Work, berth: &Berth, person: &Person, site: &mut Visitor
     work.step("checking a crash and its restart");
     crash(berth)?;
     work.step("checking the counters");
-    counters(berth, sent)
+    counters(berth, sent)?;
+    work.step("holding counters, readings, prices and postings against each other");
+    let (holds, said) = berth.command(&["ledger", "verify"])?;
+    ensure!(holds, "berth ledger verify: {said}");
+    Ok(())
 }
 
 fn pages(site: &mut Visitor) -> Result<()> {
-    for path in ["/", "/apps", "/account", "/apps/tides", "/apps/guestbook", "/apps/guestbook/config"] {
+    for (path, _) in WALK.iter().filter(|(path, _)| !path.starts_with("/operator")) {
         let page = site.get(path)?;
         ensure!(page.status == 200 && page.body.contains("</html>"), "{path} answered {}", page.status);
     }

@@ -31,11 +31,25 @@ pub const SAMPLES: [Sample; 4] = [
     Sample { folder: "worker", name: "mailroom", says: "Mail room" },
 ];
 
+/// The pages, and what each answers.
+pub const WALK: [(&str, &str); 10] = [
+    ("/", "what it is, and what it costs"),
+    ("/apps", "what needs me"),
+    ("/apps/guestbook", "is it well"),
+    ("/apps/guestbook/deploys/1", "what the deploy did"),
+    ("/apps/guestbook/logs", "what it says"),
+    ("/apps/guestbook/usage?range=1h", "what it uses"),
+    ("/apps/guestbook/config", "what it is told"),
+    ("/billing", "what it costs; every figure opens into why"),
+    ("/account", "keys and tokens"),
+    ("/operator/servers", "the operator: servers, customers, prices, decisions, mail"),
+];
+
 /// Sent to each app.
 const REQUESTS: u64 = 50;
 
 pub fn demo(check: Check) -> Result<()> {
-    let mut work = Work::new(build::STEPS + if check == Check::Yes { 13 } else { 7 });
+    let mut work = Work::new(build::STEPS + if check == Check::Yes { 14 } else { 7 });
     let program = build(&mut work, For::Running)?;
     listen_for_stop();
 
@@ -113,6 +127,11 @@ fn show(berth: &Berth, person: &Person, ready: Duration) -> Result<()> {
     }
     println!("  {:<10} {}", "site", berth.site);
     println!("  {:<10} {}  (works once)", "sign in", berth.sign_in_link(&person.email())?);
+    println!("  {:<10} {}  (works once)", "operator", berth.sign_in_link("operator@localhost")?);
+    println!("\nSigned in, in this order:");
+    for (path, answers) in WALK {
+        println!("  {:<34} {answers}", format!("{}{path}", berth.site));
+    }
     println!("\nCtrl-C ends it, and leaves nothing behind.");
     Ok(())
 }
