@@ -9,7 +9,9 @@ use domain::{Currency, Money, Secret};
 
 #[path = "../tests/samples/mod.rs"]
 mod samples;
+use commands::Range;
 use samples::people::*;
+use samples::usage::*;
 use samples::*;
 
 fn main() -> io::Result<()> {
@@ -71,7 +73,11 @@ fn main() -> io::Result<()> {
                 },
             ),
         ),
-        ("apps", apps(page, app_rows())),
+        ("apps", apps(page, app_rows(), &sparks())),
+        ("usage-1h", usage(page, orchard(), usage_view(Range::Hour))),
+        ("usage-1d", usage(page, orchard(), usage_view(Range::Day))),
+        ("usage-30d", usage(page, orchard(), usage_view(Range::Month))),
+        ("usage-empty", usage(page, orchard(), no_usage(Range::Month))),
         ("apps-empty", new_app(page, NewApp { first: true, ..NewApp::default() })),
         (
             "new",
@@ -97,6 +103,7 @@ fn main() -> io::Result<()> {
                     lines: Some(app_lines()),
                     build: Some(build_lines()),
                     after: "7.142.4".to_owned(),
+                    usage: Some(usage_view(Range::Hour)),
                     scaled: Default::default(),
                 },
             ),
@@ -111,6 +118,7 @@ fn main() -> io::Result<()> {
                     lines: Some(vec![]),
                     build: None,
                     after: "0.0.0".to_owned(),
+                    usage: Some(no_usage(Range::Hour)),
                     scaled: Default::default(),
                 },
             ),

@@ -1,6 +1,6 @@
 //! Is it well? One app: its state, its address, what is being deployed, its log, its releases.
 
-use commands::{AppView, DeployView};
+use commands::{AppView, DeployView, UsageView};
 use domain::wire::LogLine;
 use leptos::prelude::*;
 
@@ -22,13 +22,15 @@ pub struct AppPage {
     pub build: Option<Vec<LogLine>>,
     /// Where the event stream goes on.
     pub after: String,
+    /// Of the last hour.
+    pub usage: Option<UsageView>,
     /// What could not be scaled.
     pub scaled: Scaled,
 }
 
 pub fn app(page: Page<'_>, shown: AppPage) -> String {
-    let AppPage { app, newest, lines, build, after, scaled } = shown;
-    let mut regions = of_app(&app, newest.as_ref(), page.now);
+    let AppPage { app, newest, lines, build, after, usage, scaled } = shown;
+    let mut regions = of_app(&app, newest.as_ref(), usage.as_ref(), page.now);
     let mut region = move |name: &str| {
         let at = regions.iter().position(|region| region.name == name)?;
         Some(regions.swap_remove(at).view())
@@ -37,6 +39,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
     let frame = Frame::new(page, format!("{} · Berth", app.name)).place(Place::Apps).alive(Alive::Moves).events(events);
     let open = newest.filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
     frame.html(move || {
+        let graphs = region("graphs");
         let name = app.name.to_string();
         let (scale, disk) = (verbs::scale(&app, &scaled), on_disk(&app));
         let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
@@ -52,6 +55,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                 <div>
                     {first}
                     {region("deploy")}
+                    <islands::Graphs>{graphs}</islands::Graphs>
                     // Shown by its first line when the page was opened before the deploy.
                     <section class="sheet" id="build" hidden=open.is_none()>
                         <h2>"Build log"</h2>

@@ -1,16 +1,22 @@
 //! What needs me? The apps of a customer, the worst first.
 
-use commands::{AppHealth, AppRef, AppRow, Spent};
+use std::collections::HashMap;
+
+use commands::{AppHealth, AppRef, AppRow, Spark, Spent};
+use domain::AppName;
 use leptos::prelude::*;
 
+use crate::chart;
 use crate::frame::{Frame, Page, Place};
 use crate::live::bare;
 use crate::money::{Figure, amount, why};
 use crate::state::health;
+use crate::units::{count, figure};
 use crate::when::Moment;
 
 /// Nobody comes here without an app: that is the page of a new one.
-pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
+/// `sparks` may lack some.
+pub fn apps(page: Page<'_>, apps: Vec<AppRow>, sparks: &HashMap<AppName, Spark>) -> String {
     let now = page.now;
     let customer = page.user.map(|user| user.customer_name.clone()).unwrap_or_default();
     let need: Vec<String> = apps
@@ -38,6 +44,7 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
                 let class = format!("state {}", state.kind);
                 let href = format!("/apps/{}", app.name);
                 let address = bare(&app.url);
+                let spark = sparks.get(&app.name).map(|seen| spark(&app.name, seen));
                 let last = app.last_deploy.map(|deploy| {
                     view! { <span>" · last pushed " {Moment::of(now, deploy.created)}</span> }
                 });
@@ -59,6 +66,7 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
                             {app.summary}
                             {last}
                         </p>
+                        {spark}
                         {cost}
                     </li>
                 }
@@ -82,6 +90,7 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>) -> String {
                         <span>"App"</span>
                         <span>"State"</span>
                         <span>"Release"</span>
+                        <span>"Requests, 24 h"</span>
                         {price.map(|spent| view! { <span>{format!("{} so far", spent.month.name())}</span> })}
                     </li>
                     {rows}
@@ -103,4 +112,10 @@ fn sum(spent: Spent) -> AnyView {
         </li>
     }
     .into_any()
+}
+
+fn spark(app: &AppName, seen: &Spark) -> AnyView {
+    let now = seen.points.iter().rev().copied().flatten().next().unwrap_or(0.0);
+    let label = format!("Requests of {app} over 24 hours: {}; lately {} a second", count(seen.requests), figure(now));
+    view! { <div class="sparks" inner_html=chart::spark(&seen.points, &label)></div> }.into_any()
 }

@@ -15,15 +15,17 @@ pub enum Tab {
     Overview,
     Deploys,
     Logs,
+    Usage,
     Config,
 }
 
 impl Tab {
     /// The word, and what follows the app's address.
-    const ALL: [(Tab, &'static str, &'static str); 4] = [
+    const ALL: [(Tab, &'static str, &'static str); 5] = [
         (Tab::Overview, "Overview", ""),
         (Tab::Deploys, "Deploys", "/deploys"),
         (Tab::Logs, "Logs", "/logs"),
+        (Tab::Usage, "Usage", "/usage"),
         (Tab::Config, "Config", "/config"),
     ];
 }

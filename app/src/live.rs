@@ -1,6 +1,6 @@
 //! The regions of the two pages that live: an app's and a deploy's.
 
-use commands::{AppCostView, AppView, DeployRow, DeployView, InstanceView, size};
+use commands::{AppCostView, AppView, DeployRow, DeployView, InstanceView, UsageView, size};
 use domain::{AppState, DeployState, InstanceState, Step, Time};
 use islands::words::took;
 use leptos::prelude::*;
@@ -11,15 +11,18 @@ use crate::region::Region;
 use crate::state::sentence;
 use crate::steps::{millis, shown, step_times, steps, ticking};
 use crate::traffic::{failed, traffic};
+use crate::units;
+use crate::usage::part;
 use crate::verbs::{cause, offer};
 use crate::when::{Moment, said};
 
-/// `newest`: the app's newest deploy with its steps, if there is one.
-pub fn of_app(app: &AppView, newest: Option<&DeployView>, now: Time) -> Vec<Region> {
+/// `newest`: the app's newest deploy with its steps, if there is one. `usage`: of the last hour, if it is known.
+pub fn of_app(app: &AppView, newest: Option<&DeployView>, usage: Option<&UsageView>, now: Time) -> Vec<Region> {
     let open = newest.filter(|deploy| !deploy.row.state.is_final());
     let rest = [
         Region::new("notice", notice(app, open.is_some())),
-        Region::new("vitals", vitals(app, now)),
+        Region::new("vitals", vitals(app, usage, now)),
+        usage.map_or_else(|| Region::new("graphs", ()), |usage| part(app, usage)),
         Region::new("deploy", open.map(|deploy| open_deploy(deploy, now))),
         Region::new("rail", rail(app, now)),
     ];
@@ -151,7 +154,7 @@ pub fn vital(name: &'static str, value: &str, note: impl IntoView + 'static) -> 
 }
 
 /// The answers that people open the page for. Nothing before the first deploy.
-fn vitals(app: &AppView, now: Time) -> Option<AnyView> {
+fn vitals(app: &AppView, usage: Option<&UsageView>, now: Time) -> Option<AnyView> {
     let last = app.deploys.first()?;
     let current = |i: &&InstanceView| Some(i.release) == app.release && !i.draining && !i.state.is_gone();
     let current: Vec<&InstanceView> = app.instances.iter().filter(current).collect();
@@ -159,37 +162,60 @@ fn vitals(app: &AppView, now: Time) -> Option<AnyView> {
     let restarts: i64 = current.iter().map(|i| i64::from(i.restarts)).sum();
     let memory: i64 = current.iter().map(|i| i.memory_bytes).sum();
 
-    let (serves, from) = match app.release {
-        Some(release) => (format!("v{release}"), format!("from branch {}", app.deploy_branch)),
-        None => ("–".to_owned(), "nothing yet".to_owned()),
-    };
+    let serves = app.release.map_or("–".to_owned(), |release| format!("v{release}"));
     let restarts = match restarts {
-        0 => "no restarts".to_owned(),
-        1 => "1 restart".to_owned(),
-        n => format!("{n} restarts"),
+        0 => String::new(),
+        1 => ", 1 restart".to_owned(),
+        n => format!(", {n} restarts"),
+    };
+    let healthy = match (app.release, current.len()) {
+        (None, _) => "nothing yet".to_owned(),
+        (Some(_), 0) => "no instance".to_owned(),
+        (Some(_), all) => format!("{healthy} of {all} healthy{restarts}"),
     };
     let took = last.ended.map_or("…".to_owned(), |ended| took(millis(ended.since(last.created))));
-    let none = |name| vital(name, "–", "nothing serves yet");
-    let (instances, memory) = match current.len() {
-        0 => (none("Instances"), none("Memory")),
-        all => (
-            vital("Instances", &format!("{healthy} of {all} healthy"), restarts),
-            vital("Memory", &size(memory), "it may use"),
-        ),
-    };
     let pushed = format!("v{}, {}", last.number, said(now, last.created));
     Some(
         view! {
             <dl class="sheet vitals">
-                {vital("Serving", &serves, from)}
-                {instances}
-                {memory}
+                {vital("Serving", &serves, healthy)}
+                {measured(usage, memory)}
                 {vital("Last deploy", &took, pushed)}
                 {app.cost.as_ref().map(cost::vital)}
             </dl>
         }
         .into_any(),
     )
+}
+
+/// What was seen of it in the last minutes; what it may use is known in any case.
+fn measured(usage: Option<&UsageView>, reserved: i64) -> Vec<AnyView> {
+    let now = usage.and_then(|usage| usage.now.as_ref());
+    let none = |name| vital(name, "–", "nothing seen lately");
+    let requests = now.and_then(|now| now.requests).map_or_else(
+        || none("Requests"),
+        |n| {
+            let errors = now.and_then(|now| now.errors).unwrap_or(0.0);
+            vital("Requests", &format!("{} /s", units::figure(n)), format!("{} errors, 5 min", units::percent(errors)))
+        },
+    );
+    let answers = now.and_then(|now| now.latency).map_or_else(
+        || none("Answer, p95"),
+        |l| {
+            let note = format!("p50 {}, p99 {} ms", units::millis(l.p50), units::millis(l.p99));
+            vital("Answer, p95", &units::took(l.p95), note)
+        },
+    );
+    let cpu = now.and_then(|now| now.cores).map_or_else(
+        || none("CPU"),
+        |cores| vital("CPU", &format!("{} cores", units::figure(cores)), "at work, 5 min"),
+    );
+    let memory = match now.and_then(|now| now.memory) {
+        Some(m) => vital("Memory", &units::bytes(m.bytes), format!("of {} it may use", units::bytes(m.reserved_bytes))),
+        None if reserved > 0 => vital("Memory", &size(reserved), "it may use"),
+        None => none("Memory"),
+    };
+    vec![requests, answers, cpu, memory]
 }
 
 /// The deploy that is under way, on the app's page.

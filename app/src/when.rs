@@ -58,6 +58,24 @@ pub fn month(at: Time) -> &'static str {
     MONTHS.get(usize::from(u8::from(at.utc().month())) - 1).copied().unwrap_or("")
 }
 
+/// `14:32`
+pub fn hour_minute(at: Time) -> String {
+    let utc = at.utc();
+    format!("{:02}:{:02}", utc.hour(), utc.minute())
+}
+
+/// `Tue`
+pub fn weekday(at: Time) -> &'static str {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    DAYS.get(usize::from(at.utc().weekday().number_days_from_monday())).copied().unwrap_or("")
+}
+
+/// `17 Nov`
+pub fn day(at: Time) -> String {
+    let utc = at.utc();
+    format!("{} {}", utc.day(), month(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use domain::*;
 
 mod samples;
 use samples::people::*;
+use samples::usage::*;
 use samples::*;
 
 /// Every page with made-up views, by name; `hostile` words stand wherever a stranger can write.
@@ -79,7 +80,8 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
         ("why", why(page, money::why())),
         ("why_day", why(page, money::why_day())),
         ("prices", prices(page, money::prices(), price_form(hostile))),
-        ("apps", apps(page, rows)),
+        ("apps", apps(page, rows, &sparks())),
+        ("usage", usage(page, orchard(), usage_view(Range::Day))),
         ("new", new_app(page, NewApp { keys: vec![key], name: typed(), key: key_form(), ..NewApp::default() })),
         ("first", new_app(page, NewApp { key: key_form(), first: true, ..NewApp::default() })),
         (
@@ -92,6 +94,7 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
                     lines: Some(lines()),
                     build: Some(lines()),
                     after: String::new(),
+                    usage: Some(usage_view(Range::Hour)),
                     scaled: Scaled {
                         typed: [("web".to_owned(), hostile.to_owned())].into(),
                         wrong: Some((None, hostile.to_owned())),
@@ -221,9 +224,10 @@ fn what_the_stream_sends_has_its_place_on_the_page() {
         lines: Some(vec![]),
         build: None,
         after: String::new(),
+        usage: Some(usage_view(Range::Hour)),
         scaled: Default::default(),
     };
-    check(app::app(page, shown), of_app(&orchard(), Some(&deploying()), NOW));
+    check(app::app(page, shown), of_app(&orchard(), Some(&deploying()), Some(&usage_view(Range::Hour)), NOW));
     let shown = DeployPage { app: orchard(), deploy: failed(), lines: None, after: String::new() };
     check(deploy(page, shown), of_deploy(&orchard(), &failed(), NOW));
 }
@@ -292,6 +296,7 @@ fn an_app_without_a_deploy_shows_the_one_thing_to_do() {
         lines: Some(vec![]),
         build: None,
         after: "0.0.0".to_owned(),
+        usage: Some(no_usage(Range::Hour)),
         scaled: Default::default(),
     };
     let text = read(&app::app(page, shown));
@@ -307,10 +312,10 @@ fn an_app_without_a_deploy_shows_the_one_thing_to_do() {
 fn what_needs_somebody_is_said_first() {
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    let text = read(&apps(page, app_rows()));
+    let text = read(&apps(page, app_rows(), &sparks()));
     assert!(text.contains("5 apps of Fernway Studio. One needs you: fieldnotes."), "{text}");
     let calm: Vec<AppRow> = app_rows().into_iter().filter(|app| app.health != AppHealth::Warned).collect();
-    assert!(read(&apps(page, calm)).contains("Nothing needs you."));
+    assert!(read(&apps(page, calm, &sparks())).contains("Nothing needs you."));
 }
 
 #[test]
@@ -331,4 +336,64 @@ fn the_operator_reads_first_what_needs_them() {
     assert_eq!(title(|v| v.letters_failed = 2), "2 mails could not be sent");
     assert_eq!(title(|v| v.servers[0].disk_is_short = true), "The disk of s1 is full");
     assert_eq!(title(|v| v.servers[0].silent_seconds = None), "s1 is silent");
+}
+
+fn usage_page(range: Range, view: UsageView) -> String {
+    let (site, ines) = (site(), ines());
+    assert_eq!(view.range, range);
+    usage(Page { site: &site, user: Some(&ines), now: NOW }, orchard(), view)
+}
+
+#[test]
+fn a_graphs_table_says_what_is_drawn_and_a_gap_is_no_zero() {
+    for range in Range::ALL {
+        let html = usage_page(range, usage_view(range));
+        let (_, points) = range.step();
+        assert_eq!(html.matches("<figure").count(), 5);
+        assert_eq!(html.matches("<tr><th scope=\"row\">").count(), 5 * points + 3, "a row a point, three with a sum");
+        // Six of each column were not seen: its line is cut.
+        let gaps = html.matches(">–<").count();
+        assert_eq!(gaps, 6 * (5 + 3 + 1 + 2 + 1));
+        let median = html.split("aria-label=\"Answer time ").nth(1).unwrap();
+        let median = median.split("</svg>").next().unwrap();
+        assert_eq!(median.matches("stroke=\"#48595E\"").count(), 3, "two runs, and the pointer's line");
+        assert!(!html.contains("style=\""));
+    }
+    let text = read(&usage_page(Range::Day, usage_view(Range::Day)));
+    for said in
+        ["1.445 million", "at most 1.67 GiB of 2.00 GiB", "10.1 CPU-hours", "3.70 GiB", "v142", "Mon 16 Nov 14:30"]
+    {
+        assert!(text.contains(said), "{said} is not in {text}");
+    }
+}
+
+#[test]
+fn who_has_nothing_to_show_is_told_why_and_what_is_next() {
+    let text = read(&usage_page(Range::Month, no_usage(Range::Month)));
+    assert!(text.contains("A month with no data.") && !text.contains("Answer time"), "{text}");
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    let text = read(&usage(page, empty_app(), no_usage(Range::Hour)));
+    assert!(text.contains("Nothing runs yet."), "{text}");
+}
+
+#[test]
+fn the_apps_page_says_how_it_does_now() {
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    let shown = |usage| AppPage {
+        app: orchard(),
+        newest: Some(deploying()),
+        lines: None,
+        build: None,
+        after: String::new(),
+        usage,
+        scaled: Default::default(),
+    };
+    let text = read(&app::app(page, shown(Some(usage_view(Range::Hour)))));
+    for said in ["29.4 /s", "0.02 % errors", "84 ms", "p50 32, p99 206 ms", "0.68 cores", "1.67 GiB", "Last hour"] {
+        assert!(text.contains(said), "{said} is not in {text}");
+    }
+    let text = read(&app::app(page, shown(Some(no_usage(Range::Hour)))));
+    assert!(text.contains("nothing seen lately") && text.contains("Nothing was seen of it in the last hour."));
 }

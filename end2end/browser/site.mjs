@@ -218,6 +218,41 @@ await test("a command is copied by its button", { permissions: ["clipboard-read"
   assert.match(text, /^git remote add berth ssh:\/\/\S+\ngit push berth main$/);
 });
 
+await test("a graph's value is read by the pointer and by the keys, and its table says the same", {}, async (page) => {
+  await page.goto(`${site}/apps/${app}/usage`);
+  // The first sample comes within half a minute of the first start; the page's stream brings it.
+  const plot = page.locator(".plot").first();
+  await plot.waitFor({ timeout: 60_000 });
+  const rows = await page.locator("figure").first().locator("tbody tr").count();
+  assert.ok(rows >= 60, "a row a minute");
+  const reader = plot.getByRole("slider");
+  const box = await plot.locator("svg").boundingBox();
+  await page.mouse.move(box.x + box.width - 1, box.y + box.height / 2);
+  const read = await reader.innerText();
+  assert.match(read, /^\d\d:\d\d · 2xx \S+ · 3xx /);
+  const time = await page.locator("figure").first().locator("tbody tr").last().locator("th").textContent();
+  assert.equal(read.split(" ")[0], time);
+  await page.mouse.move(5, 5);
+  assert.equal(await reader.innerText(), "");
+  await reader.focus();
+  await page.keyboard.press("Home");
+  assert.equal(await reader.getAttribute("aria-valuenow"), "0");
+  await page.keyboard.press("ArrowRight");
+  const second = await page.locator("figure").first().locator("tbody tr").nth(1).locator("th").textContent();
+  assert.equal((await reader.innerText()).split(" ")[0], second);
+});
+
+await test("without scripting a graph's numbers are its table", still, async (page) => {
+  await page.goto(`${site}/apps/${app}/usage?range=1d`);
+  await page.getByRole("link", { name: "30 days" }).click();
+  await page.waitForURL(/range=30d/);
+  assert.equal(await page.getByRole("link", { name: "30 days" }).getAttribute("aria-current"), "page");
+  await page.goto(`${site}/apps/${app}/usage`);
+  assert.equal(await page.getByRole("slider").count(), 0, "nothing to stand on that does nothing");
+  await page.locator("summary").first().click();
+  assert.ok(await page.locator("figure tbody tr").first().isVisible());
+});
+
 const pages = [
   ["landing", "/", "nobody"],
   ["signup", "/signup", "nobody"],
@@ -229,6 +264,9 @@ const pages = [
   ["account", "/account", "user"],
   ["activity", "/account/activity", "user"],
   ["app", `/apps/${app}`, "user"],
+  ["usage", `/apps/${app}/usage`, "user"],
+  ["usage-day", `/apps/${app}/usage?range=1d`, "user"],
+  ["usage-month", `/apps/${app}/usage?range=30d`, "user"],
   ["app-activity", `/apps/${app}/activity`, "user"],
   ["config", `/apps/${app}/config`, "user"],
   ["deploy", `/apps/${app}/deploys/1`, "user"],

@@ -1,13 +1,9 @@
 //! Fills an installation with what a month of use leaves behind: apps of many customers, releases, readings and their
-//! postings, as the rows that Berth would have written itself. For benchmarks only.
+//! postings, graphs, as the rows that Berth would have written itself. For benchmarks only.
 
 use anyhow::{Context, Result};
 
 use crate::berth::Berth;
-
-/// Answers of 24 times between 1 and 50 ms, a hundred of each, as `store` packs them.
-const LATENCY: &str =
-    "decode((select string_agg(lpad(to_hex(b), 2, '0') || '64', '' order by b) from generate_series(20, 43) b), 'hex')";
 
 /// The apps are stopped: they are there for pages and queries, and none of them is started.
 pub struct Crowd {
@@ -16,6 +12,9 @@ pub struct Crowd {
     pub own: u32,
     pub days: u32,
 }
+
+/// Samples lie a day; what is looked at is drawn from the last two hours of them.
+const RAW_HOURS: u32 = 2;
 
 /// The user's customer gets `own` apps called `crowd-N`, the rest belongs to others, 50 each.
 pub fn fill(berth: &Berth, email: &str, crowd: &Crowd) -> Result<()> {
@@ -96,36 +95,15 @@ pub fn fill(berth: &Berth, email: &str, crowd: &Crowd) -> Result<()> {
          where p.amount_micros <> 0 and p.app_id in (select id from app where name like 'crowd-%')"
             .to_owned(),
         format!("update billing set begun = now() - interval '{} days'", days + 1),
-        // What graphs are drawn from: a day goes up and down, and each hour has its answers in 24 buckets.
-        format!(
-            "insert into series_minutes (app_id, hour, work_steps, cpu_micros, memory_bytes, memory_reserved_bytes,
-                    traffic_steps, bytes_out, ok, redirect, client_error, server_error, unanswered, latency)
-             select a.id, h.hour, of.four, array_fill((h.wave * 1000000)::bigint, array[60]),
-                    array_fill((120000000 + h.wave * 9000000)::bigint, array[60]), array_fill(268435456::bigint, array[60]),
-                    of.four, array_fill((h.wave * 90000)::bigint, array[60]), array_fill((h.wave * 40)::integer, array[60]),
-                    array_fill((h.wave * 4)::integer, array[60]), array_fill(3, array[60]), array_fill(1, array[60]),
-                    array_fill(0, array[60]), array_fill({LATENCY}, array[12])
-             from app a, (select array_fill(4::smallint, array[60]) four) of,
-                  (select date_trunc('hour', now()) - n * interval '1 hour' as hour, 6 + 5 * sin(n * 0.26) as wave
-                   from generate_series(1, {hours}) n) h
-             where a.name like 'crowd-%'"
-        ),
-        format!(
-            "insert into series_hour (app_id, hour, work_steps, cpu_micros, memory_bytes, memory_reserved_bytes, traffic_steps,
-                    bytes_out, ok, redirect, client_error, server_error, unanswered, latency)
-             select app_id, hour, 240, cpu_micros[1] * 60, memory_bytes[1] * 240, memory_reserved_bytes[1] * 240, 240,
-                    bytes_out[1] * 60, ok[1] * 60, redirect[1] * 60, 180, 60, 0, {LATENCY}
-             from series_minutes m where app_id in (select id from app where name like 'crowd-%')"
-        ),
         "alter table app enable trigger user".to_owned(),
         "alter table deploy enable trigger user".to_owned(),
         "alter table posting enable trigger user".to_owned(),
         "alter table ledger_entry enable trigger user".to_owned(),
-        "analyze".to_owned(),
     ];
-    for step in &steps {
+    let analyze = "analyze".to_owned();
+    for step in steps.into_iter().chain(crate::series::statements(*days, RAW_HOURS)).chain([analyze]) {
         let first: String = step.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
-        berth.sql(step).with_context(|| format!("the crowd: {first} …"))?;
+        berth.sql(&step).with_context(|| format!("the crowd: {first} …"))?;
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ mod person;
 mod postgres;
 #[cfg(feature = "servers")]
 mod redis;
+pub mod series;
 mod stop;
 mod visitor;
 

@@ -10,11 +10,13 @@
 //! Start reading at `stream`: one event stream feeds all islands of a page.
 
 mod copy;
+mod graphs;
 mod log;
 mod region;
 mod stream;
 pub mod words;
 
 pub use self::copy::Copy;
+pub use self::graphs::Graphs;
 pub use self::log::{LogTail, StreamMark};
 pub use self::region::Region;

@@ -40,6 +40,10 @@ mod browser {
             if name != own || region.get_attribute("data-hash").as_deref() == Some(hash) {
                 return;
             }
+            // Somebody reads a value: what is drawn next comes soon.
+            if region.query_selector(".reading").is_ok_and(|reading| reading.is_some()) {
+                return;
+            }
             let focused = document().active_element().filter(|element| region.contains(Some(element)));
             let href = focused.and_then(|element| element.get_attribute("href"));
             // Drawn by the server with the functions that draw the page: strangers' bytes are text.

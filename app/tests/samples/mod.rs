@@ -60,6 +60,8 @@ pub mod money;
 /// The samples of people: what an account, a customer, an operator sees.
 pub mod people;
 
+pub mod usage;
+
 pub fn key(id: i64, name: &str, used: Option<Time>) -> KeyView {
     KeyView {
         id: KeyId(id),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use commands::{Actor, CommandError, Kind, LogLines, LogWhat};
+use commands::{Actor, CommandError, Kind, LogLines, LogWhat, Range, UsageView};
 use domain::wire::LogLine;
 use domain::{AppName, LogFilter, UserId};
 use futures_util::StreamExt;
@@ -79,6 +79,7 @@ pub enum Of {
     Deploys(AppName),
     Config(AppName),
     Logs(AppName, LogFilter),
+    Usage(AppName),
 }
 
 impl Of {
@@ -88,7 +89,8 @@ impl Of {
             | Self::Deploy(name, _)
             | Self::Deploys(name)
             | Self::Config(name)
-            | Self::Logs(name, _) => name,
+            | Self::Logs(name, _)
+            | Self::Usage(name) => name,
         }
     }
 }
@@ -118,6 +120,7 @@ pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>)
         build_at: None,
         unsaid: false,
         looked: Instant::now(),
+        usage: None,
         look_at: None,
         ends_at: None,
         over: false,
@@ -223,6 +226,8 @@ struct Viewer {
     /// The viewer's place moved on, and they were not told.
     unsaid: bool,
     looked: Instant,
+    /// Of the last hour, and when it was read.
+    usage: Option<(Instant, UsageView)>,
     look_at: Option<Instant>,
     /// The deploy is over: when its stream ends.
     ends_at: Option<Instant>,
@@ -300,6 +305,10 @@ impl Viewer {
                         self.send("lines 0\n".to_owned());
                     }
                     if matches!(woken, Woken::Heartbeat) {
+                        // A sample is of as long as a heartbeat.
+                        if matches!(self.of, Of::App(_) | Of::Usage(_)) {
+                            self.look_at = Some(Instant::now());
+                        }
                         return Some(Event::default().comment(""));
                     }
                 }
@@ -316,8 +325,21 @@ impl Viewer {
         self.cursor.get_or_insert_default()
     }
 
+    /// Reads the last hour again, once in a heartbeat, however often the rest changes.
+    async fn look_at_usage(&mut self) -> Result<(), CommandError> {
+        let fresh = |(read, _): &(Instant, UsageView)| read.elapsed() < HEARTBEAT - Duration::from_secs(1);
+        if !matches!(self.of, Of::App(_) | Of::Usage(_)) || self.usage.as_ref().is_some_and(fresh) {
+            return Ok(());
+        }
+        let usage = self.state.commands.usage(&self.actor, self.of.app(), Range::Hour).await?;
+        self.usage = Some((Instant::now(), usage));
+        Ok(())
+    }
+
     /// Reads the states again, and sends what looks otherwise than before.
     async fn look(&mut self) -> Result<(), CommandError> {
+        self.look_at_usage().await?;
+        let usage = self.usage.as_ref().map(|(_, usage)| usage).cloned();
         let regions = match &self.of {
             Of::App(name) => {
                 let (app, newest) = look(&self.state, &self.actor, name).await?;
@@ -328,7 +350,7 @@ impl Viewer {
                 if let Some(number) = open.map(|deploy| deploy.row.number) {
                     self.follow(number);
                 }
-                app::of_app(&app, newest.as_ref(), now())
+                app::of_app(&app, newest.as_ref(), usage.as_ref(), now())
             }
             Of::Deploys(name) => {
                 let commands = &self.state.commands;
@@ -352,6 +374,12 @@ impl Viewer {
                     self.lines = Log::of(LogWhat::App);
                 }
                 app::of_head(&app)
+            }
+            Of::Usage(name) => {
+                let app = self.state.commands.app(&self.actor, name).await?;
+                let mut regions = app::of_head(&app);
+                regions.extend(usage.map(|usage| app::usage_region(&app, &usage)));
+                regions
             }
             Of::Deploy(name, number) => {
                 let commands = &self.state.commands;

@@ -62,6 +62,8 @@ pub fn router(state: Shared) -> Router {
         .route("/apps/{app}/logs/events", get(pages::logs::events))
         .route("/apps/{app}/logs/download", get(pages::logs::download))
         .route("/apps/{app}/config/events", get(pages::config::events))
+        .route("/apps/{app}/usage", get(pages::usage::usage))
+        .route("/apps/{app}/usage/events", get(pages::usage::events))
         .route("/apps/{app}/activity", get(pages::apps::activity))
         .route("/apps/{app}/events", get(pages::apps::events))
         .route("/apps/{app}/deploys/{number}", get(pages::apps::deploy))

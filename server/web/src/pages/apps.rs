@@ -4,7 +4,7 @@ use app::{AppPage, DeployPage, DeploysPage, NewApp, Scaled, Typed};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use commands::{Actor, AppView, DeployView, Kind, LogWhat};
+use commands::{Actor, AppView, DeployView, Kind, LogWhat, Range};
 use domain::AppName;
 use domain::wire::LogLine;
 use futures_util::TryStreamExt;
@@ -22,11 +22,11 @@ const LINES: usize = 200;
 const BUILD_LINES: usize = 500;
 
 pub async fn list(State(state): State<Shared>, who: SignedIn) -> Result<Response, Failed> {
-    let apps = state.commands.apps(&who.actor).await?;
+    let (apps, sparks) = tokio::try_join!(state.commands.apps(&who.actor), state.commands.sparks(&who.actor))?;
     if apps.is_empty() {
         return Ok(Redirect::to("/apps/new").into_response());
     }
-    Ok(Html(app::apps(state.page(Some(&who.user)), apps)).into_response())
+    Ok(Html(app::apps(state.page(Some(&who.user)), apps, &sparks)).into_response())
 }
 
 pub async fn new(State(state): State<Shared>, who: SignedIn) -> Result<Html<String>, Failed> {
@@ -93,7 +93,8 @@ pub async fn app(State(state): State<Shared>, who: SignedIn, Path(name): Path<St
 
 /// An app's page, with what was typed into it.
 pub async fn page_of(state: &Shared, who: &SignedIn, name: &AppName, scaled: Scaled) -> Result<String, Failed> {
-    let (app, newest) = look(state, &who.actor, name).await?;
+    let usage = async { Ok(Some(state.commands.usage(&who.actor, name, Range::Hour).await?)) };
+    let ((app, newest), usage) = tokio::try_join!(look(state, &who.actor, name), usage)?;
     let open = newest.as_ref().filter(|deploy| !deploy.row.state.is_final()).map(|deploy| deploy.row.number);
     let build = async {
         match open {
@@ -103,7 +104,7 @@ pub async fn page_of(state: &Shared, who: &SignedIn, name: &AppName, scaled: Sca
     };
     let (lines, build) = tokio::join!(last(state, &who.actor, name, LogWhat::App, LINES), build);
     let cursor = Cursor { lines: end_of(lines.as_ref()), deploy: open.unwrap_or(0), build: end_of(build.as_ref()) };
-    let shown = AppPage { app, newest, lines, build, after: cursor.to_string(), scaled };
+    let shown = AppPage { app, newest, lines, build, after: cursor.to_string(), usage, scaled };
     Ok(app::app(state.page(Some(&who.user)), shown))
 }
 

@@ -8,6 +8,7 @@ pub mod logs;
 pub mod operator;
 pub mod reset;
 pub mod sign;
+pub mod usage;
 pub mod verbs;
 
 use std::sync::Arc;

@@ -62,6 +62,9 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         ("/apps/orchard/deploys", own),
         ("/apps/orchard/deploys?before=x", "in -- -- -- -- --"),
         ("/apps/orchard/logs", own),
+        ("/apps/orchard/usage", own),
+        ("/apps/orchard/usage?range=30d", own),
+        ("/apps/orchard/usage?range=2h", "in -- -- -- -- --"),
         // These tests have no logs process.
         ("/apps/orchard/logs/download", "in -- -- -- 500 --"),
         ("/apps/orchard/logs?text=a&text=b", "in -- -- -- -- --"),
@@ -173,6 +176,7 @@ const APART: &[&str] = &[
     "/apps/{app}/events",
     "/apps/{app}/deploys/events",
     "/apps/{app}/logs/events",
+    "/apps/{app}/usage/events",
     "/apps/{app}/config/events",
     "/apps/{app}/deploys/{number}/events",
     "/assets/{hash}/{name}",
