@@ -219,5 +219,9 @@ async fn of_postings(tx: &mut Tx, month: Month, at: Progress) -> Result<Vec<Chec
         balance.differences.push(format!("all lines of the ledger add up to {sum} micro-units"));
     }
     balance.differences.extend(audit::unbalanced(tx, month).await?.iter().map(|id| format!("posting {id}")));
-    Ok(vec![units, amounts, order, balance])
+    let mut sums = Check::new("the sums that pages show are those of the postings");
+    let (compared, wrong) = audit::sums(tx, month).await?;
+    sums.compared = u64::try_from(compared).unwrap_or(0);
+    sums.differences.extend(wrong);
+    Ok(vec![units, amounts, order, balance, sums])
 }

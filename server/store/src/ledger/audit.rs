@@ -228,6 +228,38 @@ pub async fn unbalanced(tx: &mut Tx, month: Month) -> Result<Vec<i64>> {
     .await?)
 }
 
+/// Sums that pages show and that are not those of the postings, in words; and how many there are.
+pub async fn sums(tx: &mut Tx, month: Month) -> Result<(i64, Vec<String>)> {
+    let count = query_scalar!(
+        r#"select (select count(*) from posted_app where month = $1)
+                + (select count(*) from posted_day where date_trunc('month', day at time zone 'UTC')::date = $1) as "n!""#,
+        month as Month
+    )
+    .fetch_one(&mut ***tx)
+    .await?;
+    let wrong = query_scalar!(
+        r#"select format('app %s, %s, price plan %s: shown %s, posted %s', app_id, meter, plan_id, s.units, p.units) as "said!"
+           from (select * from posted_app where month = $1) s
+           full join (select app_id, meter, plan_id, sum(units) as units from posting where month = $1 group by 1, 2, 3) p
+               using (app_id, meter, plan_id)
+           where s.units is distinct from p.units
+           union all
+           select format('customer %s, %s, %s: shown %s for %s, posted %s for %s', customer_id, meter, day,
+                         s.units, s.amount, p.units, p.amount)
+           from (select customer_id, meter, day, units, amount_micros as amount from posted_day
+                 where date_trunc('month', day at time zone 'UTC')::date = $1) s
+           full join (select customer_id, meter, date_trunc('day', hour, 'UTC') as day, sum(units) as units,
+                             sum(amount_micros) as amount from posting where month = $1 group by 1, 2, 3) p
+               using (customer_id, meter, day)
+           where (s.units, s.amount) is distinct from (p.units, p.amount)
+           limit 100"#,
+        month as Month
+    )
+    .fetch_all(&mut ***tx)
+    .await?;
+    Ok((count, wrong))
+}
+
 /// What all of the ledger's lines add up to: nothing; and how many there are.
 pub async fn balance(tx: &mut Tx) -> Result<(i64, String)> {
     let row =
