@@ -1,6 +1,7 @@
 //! What is it, for whom, and what can you hold us to.
 
 use commands::{Example, PriceList};
+use domain::{Meter, Money};
 use leptos::prelude::*;
 
 use crate::frame::{Frame, Page};
@@ -19,6 +20,7 @@ pub fn landing(page: Page<'_>, prices: Option<&PriceList>) -> String {
         (false, true) => ("/signup", "Create an account"),
         (false, false) => ("/signin", "Sign in"),
     };
+    let product = prices.and_then(product);
     let price = prices.map(price);
     let has_prices = price.is_some();
     frame.html(move || {
@@ -56,7 +58,7 @@ pub fn landing(page: Page<'_>, prices: Option<&PriceList>) -> String {
                 />
             </section>
             {tool()}
-            {promises()}
+            {promises(product)}
             {price}
             {breaks()}
             {own()}
@@ -117,17 +119,19 @@ fn tool() -> impl IntoView {
     }
 }
 
-fn promises() -> impl IntoView {
+fn promises(product: Option<(String, String)>) -> impl IntoView {
     view! {
         <section class="band">
             <h2>"What you can hold us to"</h2>
             <div class="three">
                 <div class="sheet stack">
-                    <p class="claim">
-                        <b class="money">"€6.06"</b>
-                        " "
-                        <small>"= 168.42 CPU-hours × €0.036"</small>
-                    </p>
+                    {product.map(|(amount, words)| view! {
+                        <p class="claim">
+                            <b class="money">{amount}</b>
+                            " "
+                            <small>{words}</small>
+                        </p>
+                    })}
                     <h3>"The bill is exact"</h3>
                     <p>
                         "Every amount opens into the days, the hours and the readings behind it. Download them and you get the same cents."
@@ -135,9 +139,9 @@ fn promises() -> impl IntoView {
                 </div>
                 <div class="sheet stack">
                     <p class="claim">
-                        <b>"v13 kept serving"</b>
+                        <b>"v13 serves"</b>
                         " "
-                        <small>"when v14 did not start"</small>
+                        <small>"until v14 is healthy, and if it never is"</small>
                     </p>
                     <h3>"A bad version never serves"</h3>
                     <p>
@@ -158,6 +162,21 @@ fn promises() -> impl IntoView {
             </div>
         </section>
     }
+}
+
+/// An amount and its arithmetic, at the price of now.
+fn product(list: &PriceList) -> Option<(String, String)> {
+    let price = list.prices.get(&Meter::Cpu)?;
+    let [only] = price.tiers.as_slice() else { return None };
+    let hundredths = 16_842;
+    let micros = i64::try_from(only.micros.checked_mul(hundredths)? / 100).ok()?;
+    let currency = list.currency;
+    let words = format!(
+        "= {} CPU-hours × {}",
+        Meter::Cpu.exactly(hundredths * Meter::Cpu.unit() / 100),
+        currency.price(only.micros)
+    );
+    Some((currency.cents(Money::from_micros(micros)), words))
 }
 
 /// What things cost, from the list that is in force, and what that comes to by the function that makes the bill.

@@ -129,6 +129,7 @@ fn entry(version: &VersionView, at: Time, now: Time) -> AnyView {
     let span = match version.until {
         Some(until) if version.since.utc().year() < 2020 => format!("until {}", when(until)),
         Some(until) => format!("{} to {}", when(version.since), when(until)),
+        None if version.since > at => format!("from {} on", when(version.since)),
         None => since(version),
     };
     view! {
@@ -224,7 +225,7 @@ fn meter_fields(meter: Meter, of: MeterTyped, error: &impl Fn(&str) -> Option<St
         <fieldset class="stack">
             <legend>{meter.title()}</legend>
             <div class="row">
-                {field("price", format!("Price for each: {}", meter.each()), price, None)}
+                {field("price", format!("Price of {}", one(meter)), price, None)}
                 {field("included", format!("Included a month, in {units}"), included, None)}
             </div>
             <details open=open>
@@ -241,6 +242,17 @@ fn meter_fields(meter: Meter, of: MeterTyped, error: &impl Fn(&str) -> Option<St
         </fieldset>
     }
     .into_any()
+}
+
+/// What a price is of.
+fn one(meter: Meter) -> &'static str {
+    match meter {
+        Meter::Cpu => "a CPU-hour",
+        Meter::Memory | Meter::Storage => "a GiB-hour",
+        Meter::Requests => "a million",
+        Meter::BytesOut => "a GiB",
+        Meter::Builds => "a minute",
+    }
 }
 
 fn input(

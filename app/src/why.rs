@@ -147,7 +147,7 @@ fn arithmetic(of: &WhyView, meter: Meter, segment: &WhySegment) -> AnyView {
     };
     view! {
         {body}
-        <p class="hint">{list} {segment.cut.then_some(" It held for a part of the month, so included amounts and bounds are as much less.")}</p>
+        <p class="hint">{list} {(segment.cut && !flat).then_some(" It held for a part of the month, so included amounts and bounds are as much less.")}</p>
     }
     .into_any()
 }

@@ -19,6 +19,7 @@ const operatorLink = need("BERTH_OPERATOR");
 const shots = process.env.BERTH_SHOTS;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const wait = { timeout: 20_000 };
+const month = new Date().toISOString().slice(0, 7);
 
 function need(name) {
   const value = process.env[name];
@@ -253,6 +254,33 @@ await test("without scripting a graph's numbers are its table", still, async (pa
   assert.ok(await page.locator("figure tbody tr").first().isVisible());
 });
 
+await test("an amount leads to its arithmetic, and to the readings as a file", still, async (page, context) => {
+  await page.goto(`${site}/apps/${app}`);
+  const shown = await page.locator(".vitals .cost a").innerText();
+  await page.locator(".vitals .cost a").click();
+  await page.waitForURL(/\/billing\/why\//);
+  assert.match(await page.locator("h1").innerText(), /^Why [€<]/);
+  assert.match(shown, /^<?€\d/);
+  await page.getByRole("link", { name: /Memory of/ }).first().click();
+  await page.waitForURL(/meter=memory/);
+  assert.match(await page.locator(".sheet.cost").innerText(), /GiB-hours × €\S+ = €\d+\.\d{6}/);
+  const href = await page.getByRole("link", { name: "Readings, CSV" }).getAttribute("href");
+  const file = await context.request.get(site + href);
+  assert.match(file.headers()["content-type"], /text\/csv/);
+  assert.match(await file.text(), /^app,hour,life,read,value_before,value,used,price,for_each\n/);
+});
+
+await test("a price that is none is said beside its field, and what was typed is kept", { ...still, as: "operator" }, async (page) => {
+  await page.goto(`${site}/operator/prices`);
+  const price = page.locator("#cpu-price");
+  await price.fill("0,036");
+  await page.locator("#memory-price").fill("0.0061");
+  await page.getByRole("button", { name: "Decide on these prices" }).click();
+  assert.equal(await price.inputValue(), "0,036");
+  assert.equal(await price.getAttribute("aria-invalid"), "true");
+  assert.equal(await page.locator("#memory-price").inputValue(), "0.0061");
+});
+
 const pages = [
   ["landing", "/", "nobody"],
   ["signup", "/signup", "nobody"],
@@ -270,12 +298,18 @@ const pages = [
   ["app-activity", `/apps/${app}/activity`, "user"],
   ["config", `/apps/${app}/config`, "user"],
   ["deploy", `/apps/${app}/deploys/1`, "user"],
+  ["billing", "/billing", "user"],
+  ["billing-empty", "/billing?month=2020-02", "user"],
+  ["why", `/billing/why/${month}`, "user"],
+  ["why-app", `/billing/why/${month}?app=${app}`, "user"],
+  ["why-meter", `/billing/why/${month}?app=${app}&meter=memory`, "user"],
   ["absent", "/apps/nobodys-app", "user"],
   ["servers", "/operator/servers", "operator"],
   ["customers", "/operator/customers", "operator"],
   ["customer", () => customer, "operator"],
   ["decisions", "/operator/decisions", "operator"],
   ["mail", "/operator/mail", "operator"],
+  ["prices", "/operator/prices", "operator"],
 ];
 if (shots) mkdirSync(shots, { recursive: true });
 for (const colorScheme of ["light", "dark"]) {
