@@ -51,7 +51,7 @@ pub fn apps(page: Page<'_>, apps: Vec<AppRow>, sparks: &HashMap<AppName, Spark>)
                 let cost = price.zip(app.cost).map(|(spent, cost)| {
                     let app = AppRef { name: app.name.clone(), deleted: None, key: app.name.to_string() };
                     let figure = Figure { app: Some(&app), ..Figure::default() };
-                    view! { <p class="price">{amount(spent.currency, cost.amount, figure, spent.month, true)}</p> }
+                    view! { <p class="price">{amount(spent.currency, cost.shown(), figure, spent.month, true)}</p> }
                 });
                 view! {
                     <li>

@@ -95,10 +95,10 @@ fn figures(bill: BillView) -> impl IntoView {
     };
     let sums = head_sums(currency, month, forecast.as_ref(), &days);
     let pace = forecast.as_ref().map(|forecast| view! { <p class="hint">{pace(currency, forecast)}</p> });
-    let big = currency.cents(total.amount);
+    let big = currency.cents(total.shown());
     let label = format!("{big}: see how it adds up");
-    let other = format!("the same {}, cut the other way", currency.cents(total.amount));
-    let sum = currency.cents(total.amount);
+    let other = format!("the same {}, cut the other way", currency.cents(total.shown()));
+    let sum = currency.cents(total.shown());
     view! {
         <section class="sheet cost bill" aria-labelledby="sofar">
             <div class="half">
@@ -151,12 +151,13 @@ fn figures(bill: BillView) -> impl IntoView {
 }
 
 fn head_sums(currency: Currency, month: Month, forecast: Option<&ForecastView>, days: &[DayCost]) -> AnyView {
-    let busiest = days.iter().max_by_key(|day| (day.cost.amount, std::cmp::Reverse(day.day)));
+    let busiest = days.iter().max_by_key(|day| (day.cost.exact, std::cmp::Reverse(day.day)));
+    let busiest = busiest.filter(|day| day.cost.amount != domain::Money::ZERO);
     let busiest = busiest.map(|day| {
         let figure = Figure { day: Some(day.day), ..Figure::default() };
         view! {
             <dt>"Dearest day, " {day.day} " " {month.short()}</dt>
-            <dd>{amount(currency, day.cost.amount, figure, month, true)}</dd>
+            <dd>{amount(currency, day.cost.shown(), figure, month, true)}</dd>
         }
     });
     let forecast = forecast.map(|forecast| {
@@ -217,7 +218,7 @@ fn by_app(currency: Currency, month: Month, running: bool, apps: &[AppCost], sum
                         <rect class="used" width=width height="100%" rx="3"/>
                     </svg>
                 </td>
-                <td class="n">{amount(currency, of.cost.amount, figure, month, running)}</td>
+                <td class="n">{amount(currency, of.cost.shown(), figure, month, running)}</td>
             </tr>
         }
     };
@@ -253,7 +254,7 @@ fn by_meter(currency: Currency, month: Month, running: bool, meters: &[MeterCost
                 <th scope="row">{of.meter.title()}</th>
                 <td class="n">{of.meter.shortly(of.cost.units)} " " <span class="hint">{of.meter.units()}</span></td>
                 <td class="n gone">{prices.join(", ")}</td>
-                <td class="n">{amount(currency, of.cost.amount, figure, month, running)}</td>
+                <td class="n">{amount(currency, of.cost.shown(), figure, month, running)}</td>
             </tr>
         }
     };

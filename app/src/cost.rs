@@ -27,7 +27,7 @@ pub fn panel(cost: &AppCostView) -> AnyView {
         .map(|(meter, of)| {
             view! {
                 <dt>{meter.title()}</dt>
-                <dd>{amount(currency, of.amount, figure(Some(*meter)), month, true)}</dd>
+                <dd>{amount(currency, of.shown(), figure(Some(*meter)), month, true)}</dd>
             }
         })
         .collect();
@@ -41,7 +41,7 @@ pub fn panel(cost: &AppCostView) -> AnyView {
             <dl class="facts sums">
                 <dt>"So far"</dt>
                 <dd>
-                    <b>{amount(currency, cost.total.amount, figure(None), month, true)}</b>
+                    <b>{amount(currency, cost.total.shown(), figure(None), month, true)}</b>
                 </dd>
                 {forecast}
                 {day}
@@ -65,7 +65,7 @@ pub fn vital(cost: &AppCostView) -> AnyView {
     view! {
         <div class="cost">
             <dt>{cost.month.name()} " so far"</dt>
-            <dd>{amount(cost.currency, cost.total.amount, figure, cost.month, true)}</dd>
+            <dd>{amount(cost.currency, cost.total.shown(), figure, cost.month, true)}</dd>
             <dd class="note">{note.unwrap_or_else(|| "before tax".to_owned())}</dd>
         </div>
     }

@@ -114,7 +114,7 @@ fn row(currency: Currency, month: Month, today: bool, until: Time, day: &DayCost
     };
     let that = match day.cost.exact {
         Money::ZERO => currency.cents(Money::ZERO).into_any(),
-        _ => amount(currency, day.cost.amount, Figure { day: Some(day.day), ..Figure::default() }, month, true),
+        _ => amount(currency, day.cost.shown(), Figure { day: Some(day.day), ..Figure::default() }, month, true),
     };
     view! {
         <tr>

@@ -12,7 +12,7 @@ use crate::when::Moment;
 pub fn why(page: Page<'_>, of: WhyView) -> String {
     let now = page.now;
     let figure = Figure { app: of.app.as_ref(), meter: of.meter, day: of.day };
-    let shown = of.currency.cents(of.cost.amount);
+    let shown = of.currency.cents(of.cost.shown());
     let title = format!("Why {shown}? {}", figure.words(of.month, of.running));
     Frame::new(page, format!("Why {shown} · Berth")).place(Place::Billing).html(move || {
         let (month, currency, running) = (of.month, of.currency, of.running);
@@ -238,7 +238,7 @@ fn by_meter(of: &WhyView) -> Option<AnyView> {
     let row = |(meter, cost): &(Meter, Cost)| {
         let figure = Figure { app: of.app.as_ref(), meter: Some(*meter), day: of.day };
         let rounded = cents
-            .then(|| view! { <td class="n">{amount(of.currency, cost.amount, figure, of.month, of.running)}</td> });
+            .then(|| view! { <td class="n">{amount(of.currency, cost.shown(), figure, of.month, of.running)}</td> });
         let shown = match cents {
             true => of.currency.exact(cost.exact).into_any(),
             false => exact(of.currency, *cost, figure, of),
@@ -254,7 +254,7 @@ fn by_meter(of: &WhyView) -> Option<AnyView> {
     };
     let rows: Vec<_> = of.meters.iter().map(row).collect();
     let head = cents.then(|| view! { <th scope="col" class="n">"To the cent"</th> });
-    let foot = cents.then(|| view! { <td class="n">{of.currency.cents(of.cost.amount)}</td> });
+    let foot = cents.then(|| view! { <td class="n">{of.currency.cents(of.cost.shown())}</td> });
     let sum = of.currency.exact(of.cost.exact);
     let table = view! {
         <table>

@@ -29,6 +29,14 @@ impl Cost {
         Some(())
     }
 
+    /// In cents, to be shown. What is not zero but has no cent is a micro-unit, which is written "<€0.01".
+    pub fn shown(self) -> Money {
+        match (self.amount.cents(), self.exact) {
+            (0, exact) if exact != Money::ZERO => Money::from_micros(1),
+            _ => self.amount,
+        }
+    }
+
     fn of_several(self) -> Self {
         Self { units: 0, ..self }
     }
@@ -196,6 +204,19 @@ mod tests {
     fn version(id: i64, since: Time, micros: u64) -> PricePlan {
         let prices = Meter::ALL.iter().map(|meter| (*meter, MeterPrice::flat(micros))).collect();
         PricePlan { id: PricePlanId(id), since, prices }
+    }
+
+    #[test]
+    fn what_costs_less_than_a_cent_is_not_shown_as_nothing() {
+        let shown = |exact, amount| {
+            let cost = Cost { units: 1, exact: Money::from_micros(exact), amount: Money::from_micros(amount) };
+            domain::Currency::EUR.cents(cost.shown())
+        };
+        // The second: a share that got no cent.
+        assert_eq!(
+            [shown(0, 0), shown(127, 0), shown(6_000, 0), shown(6_000, 10_000)],
+            ["€0.00", "<€0.01", "<€0.01", "€0.01"]
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use self::rates::DayRate;
 pub use self::why::{HourCost, ReadingView, WhyAsked, WhySegment, WhyView};
 use crate::{Actor, CommandError, Commands, DeployRow, DeployView, timely};
 
-/// What this month comes to, for the header of every page.
+/// What this month comes to, for the header of every page, as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
     pub currency: Currency,
@@ -125,7 +125,7 @@ impl Commands {
     pub async fn spent(&self, actor: &Actor) -> Result<Spent, CommandError> {
         timely(async {
             let books = self.books(actor.customer, Month::of(now()), now()).await?;
-            Ok(Spent { currency: books.currency, month: books.month, amount: books.cuts.total.amount })
+            Ok(Spent { currency: books.currency, month: books.month, amount: books.cuts.total.shown() })
         })
         .await
     }
