@@ -288,6 +288,7 @@ const NO_EVENT: &[&str] = &[
     "letters",
     "limits",
     "log",
+    "log_page",
     "log_whole",
     "matches",
     "price_list",
