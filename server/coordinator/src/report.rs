@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use domain::wire::{BuildReport, BuildState, Committed, InstanceReport, Manifest, RunnerReport};
+use domain::wire::{BuildReport, BuildState, Committed, InstanceReport, LastRead, Manifest, RunnerReport};
 use domain::{
-    AppId, AppState, Cause, DeployId, DeployState, ImageHash, InstanceId, InstanceState, Outcome, Reason,
+    AppId, AppState, Cause, DeployId, DeployState, ImageHash, InstanceId, InstanceState, Life, Outcome, Reason,
     ReleaseNumber, ServerId, Step, Time,
 };
-use store::{StoreError, Tx, app, deploy, instance, leader, server};
+use store::{StoreError, Tx, app, deploy, instance, leader, reading, server};
 
 use crate::known::ServerFacts;
 use crate::readings::{self, Source};
@@ -43,11 +43,14 @@ pub async fn take(
                 server::saw_disk(&mut **tx, server, &disk.space).await?;
             }
         }
-        for InstanceReport { id, state, reason, restarts, .. } in &news {
+        for InstanceReport { id, state, reason, restarts, last, .. } in &news {
             let restarts = i32::try_from(*restarts).unwrap_or(i32::MAX);
             let is_news = instance::all::report(&mut tx, server, *id, *state, reason.as_ref(), restarts).await?;
             if is_news && state.is_gone() {
                 released(&mut tx, epoch, *id, *state, reason.as_ref()).await?;
+            }
+            if let Some((last, life)) = last.as_ref().and_then(|last| Some((last, life_of(report, *id, last)?))) {
+                reading::ended(&mut tx, server, *id, &life, last).await?;
             }
         }
         for build in builds {
@@ -59,6 +62,18 @@ pub async fn take(
     }
     let now = Time::from(std::time::SystemTime::now());
     readings::take(shared, Source::Runner(server), &report.readings, &report.samples, now).await
+}
+
+/// The life that has ended, if it is one of the instance's on this server.
+fn life_of(report: &RunnerReport, id: InstanceId, last: &LastRead) -> Option<Life> {
+    let first = format!("{}/{id}", report.boot_id);
+    match &last.life {
+        None => first.parse().ok(),
+        Some(life) => {
+            let rest = life.as_str().strip_prefix(&first)?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| life.clone())
+        }
+    }
 }
 
 /// A build has ended: its deploy goes on, or fails. An older attempt, another server's, or one that is

@@ -1,9 +1,10 @@
 //! Readings for money, merged by maximum.
 
-use domain::{AppId, Life, Meter, Reading, Time};
+use domain::wire::LastRead;
+use domain::{AppId, InstanceId, Life, Meter, Reading, ServerId, Time};
 use sqlx::{PgExecutor, query, query_as};
 
-use crate::Result;
+use crate::{Result, Tx};
 
 /// Takes in a batch; the same reading again, an older or a smaller one changes nothing. What is news of an hour that was
 /// over a minute before is noted, for whoever posted that hour already: a statement takes much less than the minute that
@@ -66,4 +67,24 @@ pub async fn held(db: impl PgExecutor<'_>, of: &[Reading]) -> Result<Vec<Held>> 
     )
     .fetch_all(db)
     .await?)
+}
+
+/// What the counters of an instance said when its last process was gone; told again, it changes nothing.
+pub async fn ended(tx: &mut Tx, server: ServerId, instance: InstanceId, life: &Life, last: &LastRead) -> Result<()> {
+    let of = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    query!(
+        "insert into life_end (life, app_id, meter, value, at)
+         select $3, i.app_id, m.meter, m.value, now()
+         from instance i cross join (values ('cpu', $4::int8), ('bytes_out', $5::int8)) m(meter, value)
+         where i.id = $1 and i.server_id = $2
+         on conflict (life, meter) do nothing",
+        instance.0,
+        server.0,
+        life.as_str(),
+        of(last.cpu_micros),
+        of(last.bytes_out),
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(())
 }

@@ -13,7 +13,7 @@ use domain::wire::{
     Ask, Assignments, BalancerReport, BuildReport, BuildState, Committed, InstanceReport, Manifest, OpenRequests,
     Routes, RunnerReport, SwitchCount,
 };
-use domain::{AppId, AppName, CommitId, InstanceId, InstanceState, Reading, Reason, Secret, Wanted};
+use domain::{AppId, AppName, CommitId, InstanceId, InstanceState, Reading, Reason, Sample, Secret, Wanted};
 use link::{Caller, Client, LinkError, Role};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -189,6 +189,7 @@ pub struct Orders {
     /// Nothing becomes healthy meanwhile.
     pub slow: bool,
     pub readings: Vec<Reading>,
+    pub samples: Vec<Sample>,
     pub committed: Committed,
     pub silent: bool,
     states: HashMap<InstanceId, InstanceReport>,
@@ -315,7 +316,7 @@ impl Orders {
             instances: self.states.values().cloned().collect(),
             builds: builds.iter().map(build).collect(),
             readings: self.readings.clone(),
-            samples: vec![],
+            samples: self.samples.clone(),
             disk: None,
             addresses: BTreeMap::new(),
         })
@@ -328,6 +329,7 @@ pub struct Table {
     /// Requests that are open on what left the table.
     pub open: Vec<OpenRequests>,
     pub readings: Vec<Reading>,
+    pub samples: Vec<Sample>,
     pub committed: Committed,
     pub switches: Vec<SwitchCount>,
     /// How many reports were taken.
@@ -382,7 +384,7 @@ impl Balancer {
                             seen: table.routes.as_ref().map(|r| r.seen.clone()),
                             open: table.open.clone(),
                             readings: table.readings.clone(),
-                            samples: vec![],
+                            samples: table.samples.clone(),
                             switches: table.switches.clone(),
                             life: None,
                             gone: vec![],
