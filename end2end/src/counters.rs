@@ -21,8 +21,18 @@ pub fn ended_cpu(berth: &Berth) -> Result<u64> {
     total(berth, "cpu", "and split_part(life, '/', 2) in (select id::text from instance where ended is not null)")
 }
 
-/// The requests of `app` as the balancer counted them: a file of cells, each with an app's id and its count.
+/// The requests of `app` as the balancer counted them.
 pub fn answered(berth: &Berth, app: &str) -> Result<u64> {
+    counted(berth, app, 1)
+}
+
+/// And the bytes of its answers.
+pub fn sent(berth: &Berth, app: &str) -> Result<u64> {
+    counted(berth, app, 6)
+}
+
+/// From a file of cells, each with an app's id in its first word.
+fn counted(berth: &Berth, app: &str, word: usize) -> Result<u64> {
     const HEADER: usize = 4096;
     const CELL: usize = 64;
     let app: u64 = berth.sql(&format!("select id from app where name = '{app}'"))?.parse()?;
@@ -37,7 +47,7 @@ pub fn answered(berth: &Berth, app: &str) -> Result<u64> {
         let bytes = fs::read(entry.path())?;
         ensure!(bytes.starts_with(b"BERTHMTR"), "the balancer's counters are of another kind");
         let cells = bytes.get(HEADER..).unwrap_or_default().chunks_exact(CELL);
-        sum += cells.filter(|cell| number(cell, 0) == app).map(|cell| number(cell, 8)).sum::<u64>();
+        sum += cells.filter(|cell| number(cell, 0) == app).map(|cell| number(cell, word * 8)).sum::<u64>();
         files += 1;
     }
     ensure!(files > 0, "the balancer's counters are gone");

@@ -1,10 +1,12 @@
 //! What the operator does to a Berth that runs, and what nobody may see of it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use harness::counters::{answered, kernel_cpu, total};
-use harness::{Berth, said, sql_of_stopped, terminate, wait};
+use harness::counters::{answered, kernel_cpu, sent, total};
+use harness::{Berth, kill_hard, said, sql_of_stopped, terminate, wait};
 
 use crate::given::{Given, SOON, given, given_with};
 
@@ -33,6 +35,25 @@ fn pushed(g: &mut Given) -> Result<()> {
     g.app("tides", "static")?;
     g.push_well("tides")?;
     g.answers("tides", "Tide table")
+}
+
+/// How many bytes an app's answer has, head and body; asked again while no balancer is there.
+fn whole_answer(g: &Given, app: &str) -> Result<u64> {
+    let ask = || -> Result<u64> {
+        let mut stream = TcpStream::connect(g.berth.http)?;
+        let host = format!("{app}.localhost:{}", g.berth.http.port());
+        write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        ensure!(answer.starts_with(b"HTTP/1.1 200 "), "it was answered {}", String::from_utf8_lossy(&answer));
+        Ok(answer.len() as u64)
+    };
+    let mut bytes = 0;
+    wait(SOON, || {
+        bytes = ask()?;
+        Ok(())
+    })?;
+    Ok(bytes)
 }
 
 /// The balancer's own count, and PostgreSQL's.
@@ -96,13 +117,22 @@ fn roles_are_restarted_and_no_request_is_lost() {
 #[test]
 fn what_was_used_is_in_the_database_when_berth_has_stopped() {
     given("laststop", |g| {
-        pushed(g)?;
-        let mut visitor = g.visitor("tides");
-        for _ in 0..200 {
-            ensure!(visitor.get("/")?.status == 200, "a request was not answered");
+        g.app("guestbook", "flask")?;
+        g.push_well("guestbook")?;
+        g.answers("guestbook", "entries")?;
+        let before = sent(&g.berth, "guestbook")?;
+        let mut got = 0;
+        for n in 0..200 {
+            got += whole_answer(g, "guestbook")?;
+            match n {
+                50 => kill_hard(g.berth.process("balancer")?),
+                // It gives way to a successor, which counts in a file of its own.
+                100 => ensure!(g.berth.command(&["restart", "balancer"])?.0, "the balancer is not restarted"),
+                _ => {}
+            }
         }
         let cpu_ns: u64 = kernel_cpu(g.berth.slice)?.values().sum();
-        let counted = answered(&g.berth, "tides")?;
+        let counted = answered(&g.berth, "guestbook")?;
         terminate(g.berth.pid());
         g.berth.wait()?;
         let of = |meter: &str| -> Result<u64> {
@@ -113,8 +143,14 @@ fn what_was_used_is_in_the_database_when_berth_has_stopped() {
         };
         ensure!(of("requests")? == counted, "{} of {counted} requests are in PostgreSQL", of("requests")?);
         ensure!(of("cpu")? >= cpu_ns / 1000, "{} of {} µs are in PostgreSQL", of("cpu")?, cpu_ns / 1000);
+        let bytes = of("bytes_out")?;
+        ensure!(bytes == before + got, "its visitors got {got} bytes after {before}, PostgreSQL has {bytes}");
+        // What the counters said at the end is there beside the readings, and the same.
+        let read = "select max(value) from reading r where (r.life, r.app_id, r.meter) = (l.life, l.app_id, l.meter)";
+        let ends = format!("select concat(count(*), ' ', count(*) filter (where value = ({read}))) from life_end l");
+        ensure!(sql_of_stopped(&g.berth, &ends)? == "2 2", "at the end: {}", sql_of_stopped(&g.berth, &ends)?);
         g.berth.start_again()?;
-        g.answers("tides", "Tide table")
+        g.answers("guestbook", "entries")
     });
 }
 
