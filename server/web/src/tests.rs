@@ -19,6 +19,7 @@ use crate::{Asset, Config, SignUp, guard};
 mod api;
 mod people;
 mod tokens;
+mod usage;
 
 const HOST: &str = "localhost:8080";
 const PASSWORD: &str = "four unrelated words here";
@@ -323,7 +324,17 @@ async fn another_customers_app_is_as_absent_as_one_that_is_not_there() -> Result
     let app = site.app(&owner, "orchard").await?;
     let number = site.push(&owner, &app, "x").await?;
     let one = format!("/deploys/{number}");
-    let all = ["", "/events", &one, &format!("{one}/events"), "/deploys/events", "/logs/events", "/config/events"];
+    let all = [
+        "",
+        "/events",
+        &one,
+        &format!("{one}/events"),
+        "/deploys/events",
+        "/logs/events",
+        "/config/events",
+        "/usage",
+        "/usage/events",
+    ];
     for rest in all {
         let theirs = site.get(&format!("/apps/orchard{rest}"), &stranger).await?;
         let nobodys = site.get(&format!("/apps/nobodys{rest}"), &stranger).await?;
