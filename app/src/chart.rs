@@ -80,7 +80,8 @@ impl Line {
             run.clone().filter_map(|n| Some((n as f64, self.values.get(n).copied().flatten()?))).collect();
         // One alone is as wide as its step.
         if let [(x, y)] = points[..] {
-            points = vec![(x - 0.5, y), (x + 0.5, y)];
+            let last = self.values.len().saturating_sub(1) as f64;
+            points = vec![((x - 0.5).max(0.0), y), ((x + 0.5).min(last), y)];
         }
         points
     }
@@ -140,7 +141,9 @@ fn draw(root: Root<'_>, (width, height): (i32, i32), lines: &[Line], top: f64) {
         for run in line.runs() {
             let points = line.points(&run);
             if let (Some(under), true) = (&line.under, points.len() > 1) {
-                let back = run.clone().rev().map(|n| (n as f64, under.get(n).copied().unwrap_or(0.0)));
+                let at = |x: f64| under.get(x.round() as usize).or(under.last()).copied().unwrap_or(0.0);
+                let back =
+                    points.iter().rev().map(|(x, _)| (*x, if run.len() == 1 { at(run.start as f64) } else { at(*x) }));
                 let ground: Vec<_> = points.iter().copied().chain(back).collect();
                 let _ = area.draw(&Polygon::new(ground, line.ink.rgb().mix(0.12).filled()));
             }

@@ -121,7 +121,7 @@ fn requests(usage: &UsageView) -> Graph {
     });
     let note = total.map_or_else(String::new, |total| match total.requests {
         0 => "none".to_owned(),
-        all => format!("{}, {} errors", count(all), percent(total.by_class.server_error as f64 / all as f64)),
+        all => format!("{} · {} errors", count(all), percent(total.by_class.server_error as f64 / all as f64)),
     });
     Graph { title: "Requests", unit: "a second", note, shape: Shape::Stack, columns, scale, figure, sentence, foot }
 }

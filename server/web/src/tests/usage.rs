@@ -53,15 +53,15 @@ async fn what_was_seen_of_an_app_is_on_its_page_and_comes_by_the_stream() -> Res
     store::series::add(control.pool(), &all, now).await?;
     // Two requests a second of each balancer, one in fifteen an error; the page comes before any roll-up.
     let hour = site.get("/apps/orchard/usage", &cookie).await?.text;
-    let said = ["1,200, 6.67 % errors", "at most 213 MiB of 512 MiB", "300 CPU-seconds", "80 MiB"];
+    let said = ["1,200 · 6.67 % errors", "at most 213 MiB of 512 MiB", "300 CPU-seconds", "80 MiB"];
     for said in said {
         assert!(hour.contains(said), "{said} is not in {hour}");
     }
-    assert!(site.get("/apps/orchard/usage?range=1d", &cookie).await?.text.contains("1,200, 6.67 % errors"));
+    assert!(site.get("/apps/orchard/usage?range=1d", &cookie).await?.text.contains("1,200 · 6.67 % errors"));
     let app_page = site.get("/apps/orchard", &cookie).await?.text;
     assert!(app_page.contains("Last hour"), "{app_page}");
     // By its beat, not by a change.
-    hears(&mut body, "1,200, 6.67 % errors").await?;
+    hears(&mut body, "1,200 · 6.67 % errors").await?;
 
     // What is older comes from what was rolled up; here, a day's first hour from minutes and a month's from hours.
     let old = now.hour().minus(Duration::from_secs(3600 * 20));
@@ -75,8 +75,8 @@ async fn what_was_seen_of_an_app_is_on_its_page_and_comes_by_the_stream() -> Res
         store::series::put(&mut tx, app, hour, &rolled.minutes, &rolled.whole).await?;
         tx.commit().await?;
     }
-    assert!(site.get("/apps/orchard/usage?range=1d", &cookie).await?.text.contains("8,400, 6.67 % errors"));
-    assert!(site.get("/apps/orchard/usage?range=30d", &cookie).await?.text.contains("14,400, 6.67 % errors"));
+    assert!(site.get("/apps/orchard/usage?range=1d", &cookie).await?.text.contains("8,400 · 6.67 % errors"));
+    assert!(site.get("/apps/orchard/usage?range=30d", &cookie).await?.text.contains("14,400 · 6.67 % errors"));
     let list = site.get("/apps", &cookie).await?.text;
     assert!(list.contains("Requests of orchard over 24 hours: 7,200; lately 2.00 a second"), "{list}");
     Ok(())
