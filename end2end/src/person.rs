@@ -140,13 +140,33 @@ impl Person {
         for (field, value) in [("NAME", &self.name), ("EMAIL", &email)] {
             git.env(format!("GIT_AUTHOR_{field}"), value).env(format!("GIT_COMMITTER_{field}"), value);
         }
-        let ssh = format!(
-            "ssh -F /dev/null -i {} -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={}",
-            self.key().display(),
-            self.home.join("known_hosts").display()
-        );
-        git.env("GIT_SSH_COMMAND", ssh);
+        git.env("GIT_SSH_COMMAND", self.ssh_words().join(" "));
         git
+    }
+
+    fn ssh_words(&self) -> Vec<String> {
+        let (key, hosts) = (self.key().display().to_string(), self.home.join("known_hosts"));
+        let options =
+            "-o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes -o StrictHostKeyChecking=accept-new";
+        let words = ["ssh", "-F", "/dev/null", "-i", &key].into_iter().chain(options.split(' '));
+        words.map(str::to_owned).chain(["-o".to_owned(), format!("UserKnownHostsFile={}", hosts.display())]).collect()
+    }
+
+    /// The real OpenSSH client with this person's key; `options` are its own, `words` are for Berth.
+    pub fn ssh(&self, options: &[&str], words: &[&str]) -> Command {
+        let own = self.ssh_words();
+        let mut ssh = Command::new(&own[0]);
+        ssh.args(&own[1..]).args(["-p", &self.ssh_port.to_string(), "-o", "LogLevel=ERROR"]);
+        ssh.args(options).arg("berth@localhost").args(words);
+        ssh
+    }
+
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub fn ssh_port(&self) -> u16 {
+        self.ssh_port
     }
 }
 

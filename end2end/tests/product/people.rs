@@ -51,6 +51,8 @@ fn who_signs_up_by_approval_confirms_waits_and_then_pushes() {
         bea.add_key(&mut site)?;
         let refused = site.post("/apps/new", &[("name", "tides")])?;
         ensure!(refused.status == 403 && refused.body.contains("waits for the operator"), "{}", refused.body);
+        let (_, refused) = harness::said(&mut bea.ssh(&[], &["create", "tides"]))?;
+        ensure!(refused.contains("waits for the operator's approval"), "by SSH they are told: {refused}");
 
         let waiting = operator.get("/operator/customers?state=waiting")?.body;
         let customer = waiting.split("href=\"/operator/customers/").nth(1).and_then(|rest| rest.split('"').next());

@@ -37,7 +37,8 @@ const RUNNING: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
 ];
-const TESTING: &[(&str, &str)] = &[("chromium", "chromium"), ("wrk", "wrk"), ("curl", "curl")];
+const TESTING: &[(&str, &str)] =
+    &[("chromium", "chromium"), ("wrk", "wrk"), ("curl", "curl"), ("dbclient", "dropbear-bin")];
 
 pub fn install(purpose: For) -> Result<()> {
     packages(purpose)?;

@@ -19,17 +19,29 @@ _berth_ask() {
   fi
 }
 _berth() {
-  local word=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} next=''
+  local word=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} next='' first=2
   if [ "$COMP_CWORD" -le 1 ]; then
     next='@VERBS@'
   else
     if [ "$COMP_CWORD" -ge 3 ]; then
       case "$verb ${COMP_WORDS[2]}" in
-      @TWO@) verb="$verb ${COMP_WORDS[2]}" ;;
+      @TWO@)
+        verb="$verb ${COMP_WORDS[2]}"
+        first=3
+        ;;
       esac
     fi
-    case "$verb" in
-@CASES@
+    case "$word" in
+    -*)
+      case "$verb" in
+@OPTIONS@
+      esac
+      ;;
+    *)
+      [ "$COMP_CWORD" -eq "$first" ] && case "$verb" in
+@FIRST@
+      esac
+      ;;
     esac
   fi
   case " $next " in

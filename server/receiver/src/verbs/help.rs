@@ -152,9 +152,8 @@ pub(super) fn unknown(word: &str, urls: &Urls) -> String {
     words::error(&message, Some(&format!("There is no shell here. All commands: {} help", ssh(urls))))
 }
 
-/// Words that may follow, by verb: its options and, where the first argument is an app, `APP`.
-fn followers(verb: &Verb) -> String {
-    let options = verb.options.iter().chain([&args::HELP]).map(|opt| format!("--{}", opt.long));
+/// What may stand first after a verb; `APP` is any of the person's apps.
+fn first(verb: &Verb) -> String {
     let first = match verb.args.first() {
         Some(Arg::One("APP") | Arg::Maybe("APP")) => "APP".to_owned(),
         _ if verb.name == "help" => format!("{} completion", names(false).join(" ")),
@@ -162,7 +161,12 @@ fn followers(verb: &Verb) -> String {
     };
     let second =
         TABLE.iter().filter_map(|other| other.name.strip_prefix(&format!("{} ", verb.name)).map(str::to_owned));
-    [first].into_iter().chain(second).chain(options).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    [first].into_iter().chain(second).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn options(verb: &Verb) -> String {
+    let options = verb.options.iter().chain([&args::HELP]).map(|opt| format!("--{}", opt.long));
+    options.collect::<Vec<_>>().join(" ")
 }
 
 /// Of one word, or of two.
@@ -171,14 +175,16 @@ fn names(two: bool) -> Vec<&'static str> {
 }
 
 fn completion_bash(urls: &Urls) -> String {
-    let case = |verb: &Verb| format!("    '{}') next='{}' ;;\n", verb.name, followers(verb));
-    let cases: String = TABLE.iter().map(case).collect();
+    let cases = |follows: fn(&Verb) -> String| -> String {
+        TABLE.iter().map(|verb| format!("      '{}') next='{}' ;;\n", verb.name, follows(verb))).collect()
+    };
     let two: Vec<String> = names(true).iter().map(|name| format!("'{name}'")).collect();
     include_str!("completion.bash")
         .replace("@SSH@", &ssh(urls))
         .replace("@VERBS@", &names(false).join(" "))
         .replace("@TWO@", &two.join(" | "))
-        .replace("@CASES@\n", &cases)
+        .replace("@OPTIONS@\n", &cases(options))
+        .replace("@FIRST@\n", &cases(first))
 }
 
 /// By zsh's own emulation of bash's completion.
