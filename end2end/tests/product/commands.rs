@@ -169,7 +169,12 @@ fn looked_at(g: &Given, ada: &Person) -> Result<()> {
     refused(ada, &["info", "moto"], 4, "There is no app 'moto'.\n  hint: Did you mean `motto`?")?;
     refused(ada, &["info"], 2, "usage: info APP [--json]\nexample: ssh -p ")?;
     refused(ada, &["logs", "motto", "-n", "many"], 2, "-n is a number")?;
-    refused(ada, &["info", "moto", "--json"], 4, "{\"kind\":\"not_found\",\"message\":\"There is no app 'moto'.\"")?;
+    refused(
+        ada,
+        &["info", "moto", "--json"],
+        4,
+        "{\"error\":{\"kind\":\"not_found\",\"message\":\"There is no app 'moto'.\"",
+    )?;
 
     let key = ada.home().join("key.dropbear");
     harness::read(Command::new("dropbearconvert").args(["openssh", "dropbear"]).arg(ada.home().join("key")).arg(&key))?;
@@ -196,6 +201,8 @@ fn tailed(g: &Given, ada: &Person) -> Result<()> {
     g.visitor("motto").get("/from-two")?;
     tail.says("asked for /from-two\n")?;
     ensure!(!String::from_utf8_lossy(&tail.heard.lock().unwrap()).contains("tick"), "another source is shown");
+    let found = well(ada, &["logs", "motto", "--text", "from-one"])?;
+    ensure!(found.lines().count() == 1 && found.contains("asked for /from-one"), "{found}");
     drop(tail);
 
     let mut terminal = Going::begin(ada.ssh(&["-tt"], &["logs", "motto", "-t", "-n", "0"]))?;
@@ -252,7 +259,15 @@ fn changed(g: &mut Given, ada: &Person) -> Result<()> {
     well(ada, &["start", "motto"])?;
     g.answers("motto", "motto: none")?;
 
-    // A deploy that fails ends the command with 1, and is told like a push.
+    wait(SOON, || {
+        let usage = well(ada, &["usage", "motto"])?;
+        ensure!(usage.contains("\nrequests    ") && usage.contains(" of 2xx, 0 of 3xx"), "{usage}");
+        let json = Json::parse(&well(ada, &["usage", "motto", "--json", "--range", "1d"])?)?;
+        ensure!(json.at("points").list().len() == 97, "not a day");
+        Ok(())
+    })?;
+
+    // What was refused is told, and no deploy is followed.
     let open = well(ada, &["restart", "motto", "--detach"])?;
     ensure!(open.contains("is on its way"), "{open}");
     let said = ask(ada, &["retry", "motto", "v1"])?;
@@ -308,7 +323,7 @@ fn completed(g: &Given, ada: &Person) -> Result<()> {
         . "$1"
         try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _berth; echo "$* => ${COMPREPLY[*]}"; }
         complete -p berth
-        try berth rel; try berth logs mo; try berth config ''; try berth config set m; try berth logs motto --t
+        try berth rel; try berth logs mo; try berth config ''; try berth config set m; try berth logs motto --ta
         berth config set motto "Q=it's  two" --plain --detach >/dev/null && berth config motto | grep '^Q '
     "#;
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
@@ -319,7 +334,7 @@ fn completed(g: &Given, ada: &Person) -> Result<()> {
         "berth logs mo => motto\n",
         "berth config  => motto set unset\n",
         "berth config set m => motto\n",
-        "berth logs motto --t => --tail\n",
+        "berth logs motto --ta => --tail\n",
         "ada  it's  two\n",
     ] {
         ensure!(said.contains(says), "completion does not say `{says}`:\n{said}");
@@ -357,6 +372,7 @@ fn strangers(g: &Given, ada: &Person) -> Result<()> {
         "start",
         "delete",
         "delete --confirm motto",
+        "usage",
         "activity",
     ] {
         let mut asked: Vec<&str> = words.split(' ').collect();

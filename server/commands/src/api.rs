@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    AppHealth, AppRow, AppView, ConfigView, DeployRow, DeployView, EventView, InstanceView, KeyView, LimitsView,
-    ProcessView, Used, VarView, WhoView,
+    AppHealth, AppRow, AppView, Classes, ConfigView, DeployRow, DeployView, EventView, InstanceView, KeyView,
+    LatencyView, LimitsView, ProcessView, UsageView, Used, VarView, WhoView,
 };
 
 /// In a list of apps.
@@ -205,6 +205,72 @@ pub struct Of {
     pub max: i64,
 }
 
+/// What an app used, over a range.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Usage {
+    pub app: String,
+    /// `1h`, `1d`, `30d`
+    pub range: &'static str,
+    pub step_seconds: u64,
+    /// Of the whole range; null: nothing was seen in it.
+    pub total: Option<UsageTotal>,
+    /// In order, a step apart. What nobody saw is null; what was not used is 0.
+    pub points: Vec<UsagePoint>,
+    /// Releases that went live, the newest first.
+    pub releases: Vec<WentLive>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UsageTotal {
+    pub cpu_seconds: f64,
+    pub requests: u64,
+    pub by_class: Answers<u64>,
+    pub latency_ms: Option<Latency>,
+    /// The most at one time.
+    pub memory_bytes: Option<u64>,
+    pub memory_reserved_bytes: Option<u64>,
+    pub bytes_out: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UsagePoint {
+    pub at: String,
+    /// Busy on average.
+    pub cores: Option<f64>,
+    pub memory_bytes: Option<u64>,
+    pub memory_reserved_bytes: Option<u64>,
+    pub requests_per_second: Option<Answers<f64>>,
+    pub latency_ms: Option<Latency>,
+    pub bytes_out_per_second: Option<f64>,
+}
+
+/// By status; those that the app did not answer are among 5xx too.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Answers<N> {
+    #[serde(rename = "2xx")]
+    pub ok: N,
+    #[serde(rename = "3xx")]
+    pub redirect: N,
+    #[serde(rename = "4xx")]
+    pub client_error: N,
+    #[serde(rename = "5xx")]
+    pub server_error: N,
+    pub unanswered: N,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latency {
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WentLive {
+    pub release: i64,
+    pub at: String,
+}
+
 fn at(time: Time) -> String {
     time.to_string()
 }
@@ -390,5 +456,50 @@ impl From<&LimitsView> for Limits {
             disk_bytes: of(view.disk_bytes),
             build_seconds_max: view.build_seconds_max,
         }
+    }
+}
+
+impl From<&UsageView> for Usage {
+    fn from(view: &UsageView) -> Self {
+        let total = |total: &crate::UsageTotal| UsageTotal {
+            cpu_seconds: total.cpu.as_secs_f64(),
+            requests: total.requests,
+            by_class: total.by_class.into(),
+            latency_ms: total.latency.map(Latency::from),
+            memory_bytes: total.memory.map(|memory| memory.bytes),
+            memory_reserved_bytes: total.memory.map(|memory| memory.reserved_bytes),
+            bytes_out: total.bytes_out,
+        };
+        let point = |point: &crate::UsagePoint| UsagePoint {
+            at: at(point.at),
+            cores: point.cores,
+            memory_bytes: point.memory.map(|memory| memory.bytes),
+            memory_reserved_bytes: point.memory.map(|memory| memory.reserved_bytes),
+            requests_per_second: point.requests.map(Answers::from),
+            latency_ms: point.latency.map(Latency::from),
+            bytes_out_per_second: point.bytes_out,
+        };
+        Self {
+            app: view.app.to_string(),
+            range: view.range.as_str(),
+            step_seconds: view.step.as_secs(),
+            total: view.total.as_ref().map(total),
+            points: view.points.iter().map(point).collect(),
+            releases: view.marks.iter().map(|mark| WentLive { release: mark.release, at: at(mark.at) }).collect(),
+        }
+    }
+}
+
+impl<N> From<Classes<N>> for Answers<N> {
+    fn from(classes: Classes<N>) -> Self {
+        let Classes { ok, redirect, client_error, server_error, unanswered } = classes;
+        Self { ok, redirect, client_error, server_error, unanswered }
+    }
+}
+
+impl From<LatencyView> for Latency {
+    fn from(view: LatencyView) -> Self {
+        let millis = |time: std::time::Duration| time.as_secs_f64() * 1_000.0;
+        Self { p50: millis(view.p50), p95: millis(view.p95), p99: millis(view.p99) }
     }
 }

@@ -370,7 +370,11 @@ async fn there_is_no_shell_and_everything_else_is_answered_with_words() {
         (&["logs"][..], 2, "`logs` needs APP.\nusage: logs APP [-t]"),
         (&["create it's"][..], 2, "A quotation mark (') is not closed."),
         (&["apps"][..], 3, "berth: The database does not answer just now."),
-        (&["apps --json"][..], 3, "{\"kind\":\"away\",\"message\":\"The database does not answer just now.\""),
+        (
+            &["apps --json"][..],
+            3,
+            "{\"error\":{\"kind\":\"away\",\"message\":\"The database does not answer just now.\"",
+        ),
         (&["-s", "sftp"][..], 255, ""),
     ] {
         let said = ground.ssh(command).await;

@@ -148,6 +148,7 @@ async fn say(out: &Out, text: Result<String, Stop>) -> u32 {
 /// Says why a command ended early, and returns its code.
 async fn told(out: &Out, json: bool, verb: &'static Verb, commands: &Commands, actor: &Actor, stop: Stop) -> u32 {
     let urls = commands.urls();
+    let mut field = None;
     let (kind, message, mut hint, usage) = match stop {
         Stop::Gone => return REFUSED,
         Stop::Usage(message) => (Kind::Invalid, message, None, true),
@@ -156,6 +157,7 @@ async fn told(out: &Out, json: bool, verb: &'static Verb, commands: &Commands, a
             if cause.kind() == Kind::Internal {
                 tracing::error!("`{}` failed: {}", verb.name, crate::desk::chain(&cause));
             }
+            field = cause.field();
             (cause.kind(), cause.message(), cause.hint(), false)
         }
     };
@@ -163,7 +165,8 @@ async fn told(out: &Out, json: bool, verb: &'static Verb, commands: &Commands, a
         hint = Some(nearest(commands, actor, &message).await);
     }
     let text = if json {
-        format!("{}\n", show::json(&show::Problem { kind: kind_word(kind), message, hint }))
+        let error = show::Detail { kind: kind_word(kind), message, hint, field };
+        format!("{}\n", show::json(&show::Problem { error }))
     } else if usage {
         format!("{}{}", words::error(&message, None), help::usage(verb, urls))
     } else {

@@ -1,6 +1,6 @@
 //! Apps: listed, made, looked at, scaled, stopped and started, deleted.
 
-use commands::{Kind, Scale, api};
+use commands::{Kind, Range, Scale, api};
 use domain::ProcessName;
 
 use super::{DONE, Ended, Run, Stop, deploys, show};
@@ -62,6 +62,24 @@ pub(super) async fn ps(run: &mut Run<'_>) -> Ended {
         run.out.note(&format!("Nothing of {} runs: {}.\n", view.name, run.out.line(&view.summary))).await?;
     } else {
         run.out.say(&show::instances(&view.instances, run.out.columns())).await?;
+    }
+    Ok(DONE)
+}
+
+pub(super) async fn usage(run: &mut Run<'_>) -> Ended {
+    let app = run.app()?;
+    let range = match run.args.value("range").map(str::parse) {
+        None => Range::default(),
+        Some(Ok(range)) => range,
+        Some(Err(())) => return Err(Stop::Usage("--range is 1h, 1d or 30d.".to_owned())),
+    };
+    let view = run.commands.usage(&run.actor, &app, range).await?;
+    if run.json() {
+        run.json_line(&api::Usage::from(&view)).await?;
+    } else if view.total.is_none() {
+        run.out.note(&format!("Nothing of {app} was seen in the last {}.\n", show::range(range))).await?;
+    } else {
+        run.out.say(&show::usage(&view)).await?;
     }
     Ok(DONE)
 }

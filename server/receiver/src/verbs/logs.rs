@@ -1,11 +1,10 @@
 //! Log lines: the last ones, and with `-t` what comes. A line is held only until the client took it.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use commands::{CommandError, Kind, LogWhat, api};
-use domain::AppName;
+use commands::{CommandError, Kind, LogTurn, LogWhat, api};
 use domain::wire::LogLine;
+use domain::{AppName, LogFilter};
 use futures_util::StreamExt;
 
 use super::deploys::number;
@@ -13,8 +12,8 @@ use super::{DONE, Ended, Run, Stop, show};
 
 const LINES: usize = 100;
 const LINES_MAX: usize = 10_000;
-/// Of lines of one source that wait until the last of them are known.
-const HELD_BYTES_MAX: usize = 4 << 20;
+/// Of those that are looked for: logs gives no more at once.
+const FOUND_MAX: usize = 1_000;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) async fn logs(run: &mut Run<'_>) -> Ended {
@@ -26,20 +25,21 @@ pub(super) async fn logs(run: &mut Run<'_>) -> Ended {
             Stop::Usage(format!("-n is a number up to {LINES_MAX}, and not `{given}`."))
         })?,
     };
-    let source = run.args.value("source").map(str::to_owned);
+    let word = |name| run.args.value(name).unwrap_or_default().to_owned();
+    let filter = LogFilter { source: word("source"), text: word("text"), ..LogFilter::default() };
     let tail = run.args.has("tail");
     if let Some(deploy) = run.args.value("deploy") {
-        if source.is_some() {
+        if !filter.source.is_empty() {
             return Err(Stop::Usage("A deploy's lines have no source.".to_owned()));
         }
         let number = number(deploy)?;
         run.commands.deploy(&run.actor, &app, number).await?;
-        if tail && !run.json() {
+        if tail && !run.json() && filter.is_empty() {
             return super::deploys::follow(run, &app, number).await;
         }
-        return Log { run, app: &app, what: LogWhat::Deploy(number), source }.last(lines).await.map(|_| DONE);
+        return Log { run, app: &app, what: LogWhat::Deploy(number), filter }.last(lines).await.map(|_| DONE);
     }
-    let log = Log { run, app: &app, what: LogWhat::App, source };
+    let log = Log { run, app: &app, what: LogWhat::App, filter };
     let cursor = log.last(lines).await?;
     if tail { log.follow(cursor).await } else { Ok(DONE) }
 }
@@ -48,36 +48,32 @@ struct Log<'a, 'o> {
     run: &'a Run<'o>,
     app: &'a AppName,
     what: LogWhat,
-    /// `web.1`, or `web` for all of them.
-    source: Option<String>,
+    filter: LogFilter,
 }
 
 impl Log<'_, '_> {
     /// Shows the last `lines`; where a reader goes on.
     async fn last(&self, lines: usize) -> Result<u64, Stop> {
-        // Those of one source are among the last of all.
-        let asked = if self.source.is_some() { LINES_MAX } else { lines.max(1) };
-        let Run { commands, actor, .. } = self.run;
-        let mut from = commands.log(actor, self.app, self.what, None, asked, false).await?;
-        let (mut cursor, mut held, mut bytes) = (0, VecDeque::new(), 0);
+        let Run { commands, actor, out, .. } = self.run;
+        if !self.filter.is_empty() {
+            let found = lines.clamp(1, FOUND_MAX);
+            let page = commands.log_page(actor, self.app, self.what, LogTurn::Last, &self.filter, found).await?;
+            for line in page.lines.iter().filter(|_| lines > 0) {
+                self.show(line).await?;
+            }
+            if let Some(at) = page.stopped.filter(|_| page.lines.len() < found) {
+                out.note(&format!("(looked back to {at}, and not further)\n")).await?;
+            }
+            return Ok(page.end);
+        }
+        let mut from = commands.log(actor, self.app, self.what, None, lines.max(1), false).await?;
+        let mut cursor = 0;
         while let Some(line) = from.next().await {
             let line = line?;
             cursor = line.cursor;
-            if lines == 0 || !self.wanted(&line) {
-                continue;
-            }
-            if self.source.is_none() {
+            if lines > 0 {
                 self.show(&line).await?;
-                continue;
             }
-            bytes += line.text.len();
-            held.push_back(line);
-            while held.len() > lines || bytes > HELD_BYTES_MAX {
-                bytes -= held.pop_front().map_or(bytes, |first: LogLine| first.text.len());
-            }
-        }
-        for line in &held {
-            self.show(line).await?;
         }
         Ok(cursor)
     }
@@ -92,7 +88,7 @@ impl Log<'_, '_> {
                     while let Some(Ok(line)) = lines.next().await {
                         away = None;
                         cursor = line.cursor;
-                        if self.wanted(&line) {
+                        if self.filter.matches(line.at, &line.source, &line.text) {
                             self.show(&line).await?;
                         }
                     }
@@ -108,12 +104,6 @@ impl Log<'_, '_> {
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
-    }
-
-    fn wanted(&self, line: &LogLine) -> bool {
-        self.source.as_deref().is_none_or(|source| {
-            line.source.strip_prefix(source).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
     }
 
     async fn show(&self, line: &LogLine) -> Result<(), Stop> {

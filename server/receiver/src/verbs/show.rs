@@ -5,18 +5,25 @@
 //! of a terminal.
 
 use commands::{
-    AppRow, AppView, DeployRow, EventView, InstanceView, KeyView, LimitsView, ProcessView, Used, VarView, WhoView,
+    AppRow, AppView, Classes, DeployRow, EventView, InstanceView, KeyView, LatencyView, LimitsView, MemoryUse,
+    ProcessView, Range, UsageView, Used, VarView, WhoView,
 };
 use domain::{Approval, DeployState, Time};
 
 use crate::words::plain;
 
-/// A command that was refused, for programs.
+/// A command that was refused, for programs: as the JSON API says it.
 #[derive(serde::Serialize)]
 pub(super) struct Problem {
+    pub error: Detail,
+}
+
+#[derive(serde::Serialize)]
+pub(super) struct Detail {
     pub kind: &'static str,
     pub message: String,
     pub hint: Option<String>,
+    pub field: Option<&'static str>,
 }
 
 /// One line. JSON escapes the control characters below U+0020; the others would reach a terminal.
@@ -232,6 +239,58 @@ pub(super) fn who(who: &WhoView) -> String {
         ("builds", format!("{} at once, each {} s at most", of(builds), build_seconds_max)),
         ("disk", sizes(disk_bytes)),
     ]);
+    list(&rows)
+}
+
+pub(super) fn range(range: Range) -> &'static str {
+    match range {
+        Range::Hour => "hour",
+        Range::Day => "day",
+        Range::Month => "30 days",
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    commands::size(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+fn latency(latency: Option<LatencyView>) -> String {
+    let millis = |time: std::time::Duration| format!("{:.1} ms", time.as_secs_f64() * 1_000.0);
+    match latency {
+        Some(LatencyView { p50, p95, p99 }) => {
+            format!("p50 {}, p95 {}, p99 {}", millis(p50), millis(p95), millis(p99))
+        }
+        None => "-".to_owned(),
+    }
+}
+
+fn of_memory(memory: Option<MemoryUse>) -> String {
+    match memory {
+        Some(MemoryUse { bytes: used, reserved_bytes }) => {
+            format!("{} of {} reserved", bytes(used), bytes(reserved_bytes))
+        }
+        None => "-".to_owned(),
+    }
+}
+
+/// Of a view that has a total.
+pub(super) fn usage(view: &UsageView) -> String {
+    let mut rows = Vec::new();
+    if let Some(now) = view.now {
+        let number = |number: Option<f64>, unit: &str| number.map_or("-".to_owned(), |n| format!("{n:.2}{unit}"));
+        rows.push(("now", format!("{}, {} busy", number(now.requests, " requests/s"), number(now.cores, " cores"))));
+        rows.push(("memory now", of_memory(now.memory)));
+    }
+    if let Some(total) = view.total {
+        let Classes { ok, redirect, client_error, server_error, unanswered } = total.by_class;
+        let errors = format!("{client_error} of 4xx, {server_error} of 5xx ({unanswered} not answered by the app)");
+        rows.push(("range", format!("the last {}", range(view.range))));
+        rows.push(("requests", format!("{}: {ok} of 2xx, {redirect} of 3xx, {errors}", total.requests)));
+        rows.push(("latency", latency(total.latency)));
+        rows.push(("cpu", format!("{:.1} s", total.cpu.as_secs_f64())));
+        rows.push(("memory", format!("{} at most", of_memory(total.memory))));
+        rows.push(("bytes out", bytes(total.bytes_out)));
+    }
     list(&rows)
 }
 

@@ -119,6 +119,7 @@ pub(super) static TABLE: &[Verb] = &[
             flag("tail", 't', "go on with what comes, until Ctrl-C"),
             Opt { long: "lines", short: Some('n'), value: Some("a number"), about: "the last so many (100)" },
             valued("source", "an instance such as web.1", "of one instance or process type only"),
+            valued("text", "a word", "those that have it in them"),
             valued("deploy", "a number", "of that deploy instead"),
             JSON,
         ],
@@ -249,6 +250,16 @@ pub(super) static TABLE: &[Verb] = &[
         ..PLAIN
     },
     Verb {
+        name: "usage",
+        args: &[APP],
+        options: &[valued("range", "1h, 1d or 30d", "of the last day or month, and not of the hour"), JSON],
+        about: "what the app used, and how it answered",
+        example: "shop --range 1d",
+        also: &["metrics", "stats", "top"],
+        call: |run| Box::pin(apps::usage(run)),
+        ..PLAIN
+    },
+    Verb {
         name: "keys",
         options: &[JSON],
         about: "the SSH keys that you come in with",
@@ -297,7 +308,7 @@ pub(super) static TABLE: &[Verb] = &[
         args: &[Arg::Any("COMMAND")],
         about: "this, or one command; `help completion bash` (or zsh) for your own shell",
         example: "logs",
-        also: &["usage", "man"],
+        also: &["man"],
         call: |run| Box::pin(help::show(run)),
         ..PLAIN
     },

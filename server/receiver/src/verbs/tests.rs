@@ -267,6 +267,7 @@ fn help_says_all_there_is() {
       stop APP                      end its instances; its address says that it is stopped
       start APP                     serve again what was stopped
       delete APP                    delete an app, its releases, config and logs
+      usage APP                     what the app used, and how it answered
       keys                          the SSH keys that you come in with
       keys add [NAME]               add a public key, read from standard input
       keys remove FINGERPRINT|NAME  a key that does not come in any more
@@ -285,12 +286,13 @@ fn help_says_all_there_is() {
     assert_snapshot!(help::of(logs, &urls()), @"
     logs: what the app wrote, or one of its deploys
 
-    usage: logs APP [-t] [-n LINES] [--source SOURCE] [--deploy DEPLOY] [--json]
+    usage: logs APP [-t] [-n LINES] [--source SOURCE] [--text TEXT] [--deploy DEPLOY] [--json]
     example: ssh -p 2222 berth@localhost logs shop -t
 
       -t, --tail         go on with what comes, until Ctrl-C
       -n, --lines LINES  the last so many (100) (a number)
       --source SOURCE    of one instance or process type only (an instance such as web.1)
+      --text TEXT        those that have it in them (a word)
       --deploy DEPLOY    of that deploy instead (a number)
       --json             for programs: one line of JSON
     ");
