@@ -87,6 +87,19 @@ impl Going {
     }
 }
 
+impl Going {
+    /// Its exit code.
+    fn ends(&mut self) -> Result<Option<i32>> {
+        let mut ended = None;
+        wait(SOON, || {
+            ended = self.child.try_wait()?;
+            ensure!(ended.is_some(), "it does not end");
+            Ok(())
+        })?;
+        Ok(ended.and_then(|status| status.code()))
+    }
+}
+
 impl Drop for Going {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -211,13 +224,14 @@ fn tailed(g: &Given, ada: &Person) -> Result<()> {
     g.visitor("motto").get("/at-a-terminal")?;
     terminal.says("\x1b[32mgreen\x1b[0m\\x1b[2J asked for /at-a-terminal\x1b[0m\r\n")?;
     terminal.child.stdin.as_mut().context("no stdin")?.write_all(b"\x03")?;
-    let mut ended = None;
-    wait(SOON, || {
-        ended = terminal.child.try_wait()?;
-        ensure!(ended.is_some(), "Ctrl-C does not end it");
-        Ok(())
-    })?;
-    ensure!(ended.and_then(|status| status.code()) == Some(130), "it ended with {ended:?}");
+    ensure!(terminal.ends()? == Some(130), "Ctrl-C does not end it as it should");
+
+    // A tail has no end of its own: it does not hold up a receiver that a newer one replaces.
+    let mut old = Going::begin(ada.ssh(&[], &["logs", "motto", "-t", "-n", "0"]))?;
+    old.says("worker.1 tick\n")?;
+    let (renewed, told) = g.berth.command(&["restart", "receiver"])?;
+    ensure!(renewed, "{told}");
+    ensure!(old.ends()? == Some(3), "a tail of the old receiver ended otherwise");
     Ok(())
 }
 
@@ -266,6 +280,14 @@ fn changed(g: &mut Given, ada: &Person) -> Result<()> {
         ensure!(json.at("points").list().len() == 97, "not a day");
         Ok(())
     })?;
+
+    let cost = well(ada, &["cost", "motto"])?;
+    ensure!(cost.contains("\nso far  ") && cost.contains("\na day   v"), "{cost}");
+    let bill = well(ada, &["cost"])?;
+    ensure!(bill.contains("APP    COST\nmotto  "), "{bill}");
+    let bill = Json::parse(&well(ada, &["cost", "--json"])?)?;
+    ensure!(bill.at("apps").list()[0].at("app").text() == "motto", "not in the bill");
+    ensure!(!g.berth.last_words().contains("costs are not known"), "the receiver may not read what costs are made of");
 
     // What was refused is told, and no deploy is followed.
     let open = well(ada, &["restart", "motto", "--detach"])?;
@@ -373,6 +395,7 @@ fn strangers(g: &Given, ada: &Person) -> Result<()> {
         "delete",
         "delete --confirm motto",
         "usage",
+        "cost",
         "activity",
     ] {
         let mut asked: Vec<&str> = words.split(' ').collect();

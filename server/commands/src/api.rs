@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    AppHealth, AppRow, AppView, Classes, ConfigView, DeployRow, DeployView, EventView, InstanceView, KeyView,
-    LatencyView, LimitsView, ProcessView, UsageView, Used, VarView, WhoView,
+    AppCostView, AppHealth, AppRow, AppView, BillView, Classes, ConfigView, DeployRow, DeployView, EventView,
+    InstanceView, KeyView, LatencyView, LimitsView, ProcessView, UsageView, Used, VarView, WhoView,
 };
 
 /// In a list of apps.
@@ -271,6 +271,66 @@ pub struct WentLive {
     pub at: String,
 }
 
+/// A month, before tax. Amounts are in cents as they are billed, and exactly in millionths of the currency's unit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bill {
+    /// `2026-03`
+    pub month: String,
+    /// It is not over.
+    pub running: bool,
+    /// What was used until then is in it.
+    pub until: String,
+    pub currency: String,
+    pub total: Amount,
+    /// Of the whole month, at the pace of lately.
+    pub forecast_cents: Option<i64>,
+    /// The most first; of a deleted app its name and number: `shop~1`.
+    pub apps: Vec<AppAmount>,
+    pub meters: Vec<MeterAmount>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    pub cents: i64,
+    pub micros: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AppAmount {
+    pub app: String,
+    pub cost: Amount,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MeterAmount {
+    pub meter: &'static str,
+    /// In what the meter counts.
+    pub used: u64,
+    pub cost: Amount,
+}
+
+/// What one app costs this month, and a day of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AppCost {
+    pub app: String,
+    pub month: String,
+    pub until: String,
+    pub currency: String,
+    pub total: Amount,
+    pub forecast_cents: Option<i64>,
+    /// Of what serves.
+    pub day: Option<DayAmount>,
+    pub meters: Vec<MeterAmount>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DayAmount {
+    pub release: i64,
+    pub micros: i64,
+    /// What was asked of it is in it; else only what it reserves.
+    pub busy: bool,
+}
+
 fn at(time: Time) -> String {
     time.to_string()
 }
@@ -501,5 +561,46 @@ impl From<LatencyView> for Latency {
     fn from(view: LatencyView) -> Self {
         let millis = |time: std::time::Duration| time.as_secs_f64() * 1_000.0;
         Self { p50: millis(view.p50), p95: millis(view.p95), p99: millis(view.p99) }
+    }
+}
+
+impl From<plan::cost::Cost> for Amount {
+    fn from(cost: plan::cost::Cost) -> Self {
+        Self { cents: cost.amount.cents(), micros: cost.exact.micros() }
+    }
+}
+
+fn of_meter(meter: domain::Meter, cost: plan::cost::Cost) -> MeterAmount {
+    MeterAmount { meter: meter.as_str(), used: cost.units, cost: cost.into() }
+}
+
+impl From<&BillView> for Bill {
+    fn from(view: &BillView) -> Self {
+        Self {
+            month: view.month.to_string(),
+            running: view.running,
+            until: at(view.until),
+            currency: view.currency.to_string(),
+            total: view.total.into(),
+            forecast_cents: view.forecast.map(|forecast| forecast.total.cents()),
+            apps: view.apps.iter().map(|of| AppAmount { app: of.app.key.clone(), cost: of.cost.into() }).collect(),
+            meters: view.meters.iter().map(|of| of_meter(of.meter, of.cost)).collect(),
+        }
+    }
+}
+
+impl From<&AppCostView> for AppCost {
+    fn from(view: &AppCostView) -> Self {
+        let day = |day: crate::DayRate| DayAmount { release: day.number, micros: day.amount.micros(), busy: day.busy };
+        Self {
+            app: view.app.key.clone(),
+            month: view.month.to_string(),
+            until: at(view.until),
+            currency: view.currency.to_string(),
+            total: view.total.into(),
+            forecast_cents: view.forecast.map(|forecast| forecast.cents()),
+            day: view.day.map(day),
+            meters: view.meters.iter().map(|(meter, cost)| of_meter(*meter, *cost)).collect(),
+        }
     }
 }

@@ -104,10 +104,11 @@ impl<D: Desk> Session<D> {
         let (mut read, write) = self.channel.split();
         let (commands, limits) = (self.door.commands.clone(), &self.door.config.limits);
         let out = Out::new(write, self.terminal);
-        let wait = Duration::from_millis(limits.deploy_wait_ms);
+        let until =
+            verbs::Until { finish: self.door.finish.clone(), wait: Duration::from_millis(limits.deploy_wait_ms) };
         let (mut input, typed) = Input::new(self.terminal.is_some());
         let code = tokio::select! {
-            code = verbs::run(commands, actor, &out, typed, wait, words) => code,
+            code = verbs::run(commands, actor, &out, typed, until, words) => code,
             why = input.carry(&mut read) => match why {
                 Hangup::Gone => return,
                 Hangup::Interrupted => verbs::INTERRUPTED,

@@ -135,13 +135,14 @@ async fn connection<D: Desk>(
     let cut = CancellationToken::new();
     let (signed_in, mut is_signed_in) = watch::channel(false);
     let tasks = TaskTracker::new();
+    let sessions = Arc::new(Semaphore::new(limits.sessions_per_connection));
     let client = Client {
         door: Arc::clone(&door),
         origin: peer.ip().to_canonical(),
         actor: None,
         signed_in,
         waiting: HashMap::new(),
-        sessions: Arc::new(Semaphore::new(limits.sessions_per_connection)),
+        sessions: Arc::clone(&sessions),
         tasks: tasks.clone(),
         cut: cut.clone(),
     };
@@ -162,6 +163,7 @@ async fn connection<D: Desk>(
             () = nobody(&mut is_signed_in, login) => "nobody signed in",
             () = tokio::time::sleep(whole) => "the connection was open for too long",
             () = door.stop.cancelled() => "this server is being restarted, try again",
+            () = unused(&door.finish, &sessions, limits.sessions_per_connection, login) => "a newer server has taken over",
         };
         // A push whose receiver stops is told so by its hook, and git ends by itself.
         tasks.close();
@@ -184,6 +186,16 @@ async fn nobody(is_signed_in: &mut watch::Receiver<bool>, login: Duration) {
     if tokio::time::timeout(login, is_signed_in.wait_for(|yes| *yes)).await.is_ok() {
         std::future::pending().await
     }
+}
+
+/// Ends when a successor takes new connections and this one carries nothing any more: a client that keeps one open
+/// for its next command would hold up its receiver's end.
+async fn unused(finish: &CancellationToken, sessions: &Semaphore, all: usize, login: Duration) {
+    finish.cancelled().await;
+    // Who has just come in has not asked for anything yet.
+    tokio::time::sleep(login).await;
+    let all = u32::try_from(all).unwrap_or(u32::MAX);
+    let _ = sessions.acquire_many(all).await;
 }
 
 fn twice(stream: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)> {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use commands::{Actor, CommandError, Commands, Kind};
 use domain::AppName;
+use tokio_util::sync::CancellationToken;
 
 use self::args::Args;
 pub(crate) use self::channel::{Hangup, Input, Out, Typed};
@@ -51,8 +52,16 @@ pub(crate) struct Run<'o> {
     out: &'o Out,
     typed: Typed,
     args: Args,
-    /// For how long a deploy is followed.
-    wait: Duration,
+    until: Until,
+}
+
+/// For how long something is followed.
+#[derive(Debug, Clone)]
+pub(crate) struct Until {
+    /// A successor serves: what never ends by itself ends now.
+    pub finish: CancellationToken,
+    /// Of a deploy.
+    pub wait: Duration,
 }
 
 /// Why a command ends early.
@@ -112,7 +121,7 @@ pub(crate) async fn run(
     actor: Actor,
     out: &Out,
     typed: Typed,
-    wait: Duration,
+    until: Until,
     words: Vec<String>,
 ) -> u32 {
     let found = match table::find(&words) {
@@ -131,7 +140,7 @@ pub(crate) async fn run(
         Err(message) => return told(out, json, verb, &commands, &actor, Stop::Usage(message)).await,
     };
     let typed = if verb.reads { typed } else { Typed::none() };
-    let mut run = Run { commands: commands.clone(), actor: actor.clone(), out, typed, args, wait };
+    let mut run = Run { commands: commands.clone(), actor: actor.clone(), out, typed, args, until };
     match (verb.call)(&mut run).await {
         Ok(code) => code,
         Err(stop) => told(out, json, verb, &commands, &actor, stop).await,

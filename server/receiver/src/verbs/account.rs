@@ -63,6 +63,33 @@ fn chosen<'k>(keys: &'k [KeyView], word: &str) -> Result<&'k KeyView, Stop> {
     }
 }
 
+pub(super) async fn cost(run: &mut Run<'_>) -> Ended {
+    if !run.args.word(0).is_empty() {
+        if run.args.has("month") {
+            return Err(Stop::Usage("A month is of all apps: name none.".to_owned()));
+        }
+        let view = run.commands.app_cost(&run.actor, &run.app()?).await?;
+        if run.json() {
+            run.json_line(&api::AppCost::from(&view)).await?;
+        } else {
+            run.out.say(&show::app_cost(&view)).await?;
+        }
+        return Ok(DONE);
+    }
+    let month = match run.args.value("month").map(str::parse) {
+        None => None,
+        Some(Ok(month)) => Some(month),
+        Some(Err(_)) => return Err(Stop::Usage("A month is written as 2026-03.".to_owned())),
+    };
+    let view = run.commands.bill(&run.actor, month).await?;
+    if run.json() {
+        run.json_line(&api::Bill::from(&view)).await?;
+    } else {
+        run.out.say(&show::bill(&view)).await?;
+    }
+    Ok(DONE)
+}
+
 pub(super) async fn activity(run: &mut Run<'_>) -> Ended {
     let app = if run.args.word(0).is_empty() { None } else { Some(run.app()?) };
     let events = run.commands.events(&run.actor, app.as_ref(), None).await?;

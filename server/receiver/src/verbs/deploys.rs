@@ -97,7 +97,7 @@ pub(super) async fn follow(run: &Run<'_>, app: &AppName, number: i64) -> Ended {
     let mut to = Teller { out: run.out, aside: run.json() };
     to.line(&format!("Deploy {number} of {app}")).await.map_err(|_| Stop::Gone)?;
     let follow = Follow { desk: &run.commands, actor: &run.actor, app, number, began: Instant::now() };
-    let ended = match tokio::time::timeout(run.wait, follow.run(&mut to)).await {
+    let ended = match tokio::time::timeout(run.until.wait, follow.run(&mut to)).await {
         Ok(ended) => ended.map_err(|_| Stop::Gone)?,
         Err(_) => {
             run.out.note(&format!("Deploy {number} goes on without you. {see}")).await?;

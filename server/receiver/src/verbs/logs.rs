@@ -41,7 +41,17 @@ pub(super) async fn logs(run: &mut Run<'_>) -> Ended {
     }
     let log = Log { run, app: &app, what: LogWhat::App, filter };
     let cursor = log.last(lines).await?;
-    if tail { log.follow(cursor).await } else { Ok(DONE) }
+    if !tail {
+        return Ok(DONE);
+    }
+    let renewed = log.run.until.finish.cancelled();
+    tokio::select! {
+        ended = log.follow(cursor) => ended,
+        () = renewed => {
+            let hint = "Ask once more: the newer one goes on.";
+            Err(Stop::told(Kind::Away, "This server is being replaced by a newer one.", hint))
+        }
+    }
 }
 
 struct Log<'a, 'o> {

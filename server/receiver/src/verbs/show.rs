@@ -5,8 +5,8 @@
 //! of a terminal.
 
 use commands::{
-    AppRow, AppView, Classes, DeployRow, EventView, InstanceView, KeyView, LatencyView, LimitsView, MemoryUse,
-    ProcessView, Range, UsageView, Used, VarView, WhoView,
+    AppCostView, AppRow, AppView, BillView, Classes, DeployRow, EventView, InstanceView, KeyView, LatencyView,
+    LimitsView, MemoryUse, ProcessView, Range, UsageView, Used, VarView, WhoView,
 };
 use domain::{Approval, DeployState, Time};
 
@@ -292,6 +292,51 @@ pub(super) fn usage(view: &UsageView) -> String {
         rows.push(("bytes out", bytes(total.bytes_out)));
     }
     list(&rows)
+}
+
+/// Before tax, in whole cents; what it is made of is on the pages.
+pub(super) fn bill(view: &BillView) -> String {
+    let money = |amount| view.currency.cents(amount);
+    let so_far = if view.running { " so far" } else { "" };
+    let mut rows = vec![("month", view.month.to_string()), ("total", format!("{}{so_far}", money(view.total.amount)))];
+    if let Some(forecast) = view.forecast {
+        rows.push(("forecast", format!("{} for the whole month, at the pace of lately", money(forecast.total))));
+    }
+    let mut text = list(&rows);
+    if !view.apps.is_empty() {
+        let app = |of: &commands::AppCost| vec![of.app.key.clone(), money(of.cost.amount)];
+        text.push_str(&format!("\n{}", table(&["APP", "COST"], view.apps.iter().map(app).collect(), None)));
+    }
+    if !view.meters.is_empty() {
+        let meter = |of: &commands::MeterCost| {
+            vec![of.meter.to_string(), money(of.cost.amount), of.meter.shortly(of.cost.units)]
+        };
+        text.push_str(&format!(
+            "\n{}",
+            table(&["METER", "COST", "USED"], view.meters.iter().map(meter).collect(), None)
+        ));
+    }
+    text
+}
+
+pub(super) fn app_cost(view: &AppCostView) -> String {
+    let money = |amount| view.currency.cents(amount);
+    let mut rows = vec![("month", view.month.to_string()), ("so far", money(view.total.amount))];
+    if let Some(forecast) = view.forecast {
+        rows.push(("forecast", format!("{} for the whole month, at this rate", money(forecast))));
+    }
+    rows.extend(view.day.map(|day| ("a day", format!("v{}: {}", day.number, day.words(view.currency)))));
+    let mut text = list(&rows);
+    if !view.meters.is_empty() {
+        let meter = |(meter, cost): &(domain::Meter, plan::cost::Cost)| {
+            vec![meter.to_string(), money(cost.amount), meter.shortly(cost.units)]
+        };
+        text.push_str(&format!(
+            "\n{}",
+            table(&["METER", "COST", "USED"], view.meters.iter().map(meter).collect(), None)
+        ));
+    }
+    text
 }
 
 /// `text` is safe already. As wide as the common sources are, so that the texts stand below each other.

@@ -260,6 +260,16 @@ pub(super) static TABLE: &[Verb] = &[
         ..PLAIN
     },
     Verb {
+        name: "cost",
+        args: &[Arg::Maybe("APP")],
+        options: &[valued("month", "a month such as 2026-03", "of that month, of all apps"), JSON],
+        about: "what this month comes to so far: of all apps, or of one and what a day of it costs",
+        example: "shop",
+        also: &["bill", "billing", "price", "money"],
+        call: |run| Box::pin(account::cost(run)),
+        ..PLAIN
+    },
+    Verb {
         name: "keys",
         options: &[JSON],
         about: "the SSH keys that you come in with",
