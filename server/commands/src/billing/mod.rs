@@ -165,7 +165,7 @@ impl Commands {
             let total = books.cuts.apps.get(&app.id).copied().unwrap_or_default();
             let running = app.state == domain::AppState::Running;
             let forecast = day.filter(|_| running).and_then(|day| {
-                let left = i128::try_from(books.month.to().since(now).as_secs()).ok()?;
+                let left = i128::from(books.month.to().since(now).as_secs());
                 let more = i64::try_from(i128::from(day.amount.micros()) * left / 86_400).ok()?;
                 Money::from_cents(total.exact.plus(Money::from_micros(more))?.cents())
             });
