@@ -28,6 +28,7 @@ pub fn usage(page: Page<'_>, app: AppView, usage: UsageView) -> String {
             })
             .collect();
         let drawn = usage_region(&app, &usage).view();
+        let cost = app.cost.as_ref().map(crate::cost::panel);
         view! {
             {head(&app, Tab::Usage)}
             <div class="actions bar">
@@ -37,6 +38,7 @@ pub fn usage(page: Page<'_>, app: AppView, usage: UsageView) -> String {
                 <span class="hint">{span(&usage)}</span>
             </div>
             <islands::Graphs>{drawn}</islands::Graphs>
+            {cost}
         }
     })
 }

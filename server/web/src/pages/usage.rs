@@ -28,7 +28,8 @@ pub async fn usage(
         None => Range::default(),
     };
     let commands = &state.commands;
-    let (app, usage) = tokio::try_join!(commands.app(&who.actor, &name), commands.usage(&who.actor, &name, range))?;
+    let (app, usage) =
+        tokio::try_join!(commands.app_with_cost(&who.actor, &name), commands.usage(&who.actor, &name, range))?;
     Ok(Html(app::usage(state.page(Some(&who.user)), app, usage)))
 }
 
