@@ -114,7 +114,7 @@ impl Meter {
                 "The kernel counts the CPU time of each instance. We read its counter while it runs and once more when it ends; what was used is the difference of two readings."
             }
             Self::Memory => {
-                "Each instance reserves its memory from the moment it is started until it has ended: the size times the seconds. What it uses of that costs nothing more."
+                "Each instance reserves its memory: the size times the seconds from when it is healthy and its release is switched on until it ends, or makes room for another. What it uses of that costs nothing more."
             }
             Self::Requests => {
                 "The balancer counts each request that it answers for the app, in a file that outlives it. What was used is the difference of two readings."
@@ -123,9 +123,9 @@ impl Meter {
                 "The kernel counts what an instance sends to the internet, and the balancer what it answers. What was used is the difference of two readings."
             }
             Self::Storage => {
-                "What lies on disk for the app is measured: images, sources, its repository, caches and logs. The size times the seconds."
+                "What lies on disk for the app is measured: images, sources, its repository and logs, not caches. The size times the seconds."
             }
-            Self::Builds => "The time between the beginning and the end of each build step of the app’s deploys.",
+            Self::Builds => "The time between the beginning and the end of each build that one of you asked for.",
         }
     }
 
