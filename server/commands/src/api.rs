@@ -206,7 +206,7 @@ pub struct Of {
 }
 
 /// What an app used, over a range.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Usage {
     pub app: String,
     /// `1h`, `1d`, `30d`
@@ -220,7 +220,7 @@ pub struct Usage {
     pub releases: Vec<WentLive>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct UsageTotal {
     pub cpu_seconds: f64,
     pub requests: u64,
@@ -232,8 +232,9 @@ pub struct UsageTotal {
     pub bytes_out: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct UsagePoint {
+    #[schema(format = DateTime)]
     pub at: String,
     /// Busy on average.
     pub cores: Option<f64>,
@@ -245,7 +246,7 @@ pub struct UsagePoint {
 }
 
 /// By status; those that the app did not answer are among 5xx too.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Answers<N> {
     #[serde(rename = "2xx")]
     pub ok: N,
@@ -258,27 +259,29 @@ pub struct Answers<N> {
     pub unanswered: N,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Latency {
     pub p50: f64,
     pub p95: f64,
     pub p99: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct WentLive {
     pub release: i64,
+    #[schema(format = DateTime)]
     pub at: String,
 }
 
 /// A month, before tax. Amounts are in cents as they are billed, and exactly in millionths of the currency's unit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Bill {
     /// `2026-03`
     pub month: String,
     /// It is not over.
     pub running: bool,
     /// What was used until then is in it.
+    #[schema(format = DateTime)]
     pub until: String,
     pub currency: String,
     pub total: Amount,
@@ -289,19 +292,19 @@ pub struct Bill {
     pub meters: Vec<MeterAmount>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Amount {
     pub cents: i64,
     pub micros: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AppAmount {
     pub app: String,
     pub cost: Amount,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MeterAmount {
     pub meter: &'static str,
     /// In what the meter counts.
@@ -310,10 +313,11 @@ pub struct MeterAmount {
 }
 
 /// What one app costs this month, and a day of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AppCost {
     pub app: String,
     pub month: String,
+    #[schema(format = DateTime)]
     pub until: String,
     pub currency: String,
     pub total: Amount,
@@ -323,7 +327,7 @@ pub struct AppCost {
     pub meters: Vec<MeterAmount>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DayAmount {
     pub release: i64,
     pub micros: i64,

@@ -7,6 +7,7 @@ mod ask;
 mod deploys;
 mod error;
 mod logs;
+mod usage;
 
 use std::sync::OnceLock;
 
@@ -77,7 +78,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(deploys::deploy_roll_back))
         .routes(routes!(logs::logs))
         .routes(routes!(logs::deploy_logs))
-    // Usage and cost: a module each, their routes here.
+        .routes(routes!(usage::usage))
+        .routes(routes!(usage::app_cost))
+        .routes(routes!(usage::bill))
 }
 
 const V1: &str = "/api/v1";
@@ -160,7 +163,7 @@ const REFUSALS: &[(&str, &str, &str)] = &[
     ("404", "NotFound", "It is not there, or not yours."),
     ("413", "TooLarge", "The body is larger than this takes."),
     ("422", "Invalid", "Something sent was wrong (`field` says which), or it clashes with what is."),
-    ("429", "Limit", "A limit of the account, or too many requests: `Retry-After` says for how long."),
+    ("429", "Limit", "A limit of the account; or too many requests: then `Retry-After` says for how long."),
     ("500", "Internal", "A defect of ours."),
     ("503", "Away", "Something that this needs does not answer: try again."),
 ];

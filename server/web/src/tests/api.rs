@@ -428,6 +428,37 @@ async fn lists_come_in_parts_and_each_row_once() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn use_and_cost_are_told_as_the_pages_tell_them() -> Result<()> {
+    let site = site().await?;
+    let (_, owner) = site.user().await?;
+    site.app(&owner, "orchard").await?;
+    let token = site.token(&owner, "t", TokenScope::Read).await?;
+    let ask = async |path: &str| site.ask("GET", &format!("/api/v1{path}"), &token, "").await;
+    for (range, points) in [("", 61), ("?range=1h", 61), ("?range=1d", 97), ("?range=30d", 91)] {
+        let usage = ask(&format!("/apps/orchard/usage{range}")).await?;
+        assert_eq!(usage.status, 200, "{usage:?}");
+        assert_eq!(usage.json["points"].as_array().map(Vec::len), Some(points), "{range}");
+        // Nobody looked: that is no zero.
+        assert_eq!((&usage.json["total"], &usage.json["points"][0]["cores"]), (&Value::Null, &Value::Null));
+    }
+    let cost = ask("/apps/orchard/cost").await?;
+    assert_eq!((cost.status, &cost.json["total"]), (200, &json!({ "cents": 0, "micros": 0 })), "{cost:?}");
+    let (now, march) = (ask("/bill").await?, ask("/bill?month=2026-03").await?);
+    assert_eq!((&now.json["running"], &march.json["month"]), (&json!(true), &json!("2026-03")), "{now:?} {march:?}");
+    for (path, field) in [
+        ("/apps/orchard/usage?range=2h", "range"),
+        ("/apps/orchard/usage?rang=1h", "rang"),
+        ("/bill?month=2026-13", "month"),
+        ("/bill?month=", "month"),
+        ("/bill?month=99999-01", "month"),
+    ] {
+        let wrong = ask(path).await?;
+        assert_eq!((wrong.status, wrong.error("field")), (422, field), "{path}: {wrong:?}");
+    }
+    Ok(())
+}
+
 /// An app called like a route of ours would be unreachable, or look like a part of Berth.
 #[test]
 fn no_app_is_called_like_a_route_of_the_site() {
