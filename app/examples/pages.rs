@@ -73,11 +73,14 @@ fn main() -> io::Result<()> {
                 },
             ),
         ),
-        ("apps", apps(page, app_rows(), &sparks())),
         ("usage-1h", usage(page, orchard(), usage_view(Range::Hour))),
         ("usage-1d", usage(page, orchard(), usage_view(Range::Day))),
         ("usage-30d", usage(page, orchard(), usage_view(Range::Month))),
         ("usage-empty", usage(page, orchard(), no_usage(Range::Month))),
+        (
+            "apps",
+            apps(page, AppsPage { apps: app_rows(), sparks: sparks(), asked: AppsAsked::default(), events: vec![] }),
+        ),
         ("apps-empty", new_app(page, NewApp { first: true, ..NewApp::default() })),
         (
             "new",

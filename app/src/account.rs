@@ -5,7 +5,7 @@ use domain::Time;
 use leptos::prelude::*;
 
 use crate::form::{Area, Field, NewPassword, Typed, summary};
-use crate::frame::{Alive, Frame, Page, Place};
+use crate::frame::{Alive, Frame, Page, Place, crumbs};
 use crate::tokens::{TokenForm, section};
 use crate::when::Moment;
 use crate::{activity, limits};
@@ -108,8 +108,47 @@ pub fn account(page: Page<'_>, shown: AccountPage) -> String {
                             </button>
                         </form>
                     </section>
+                    <section class="sheet stack" id="delete">
+                        <h2>"Leave"</h2>
+                        <p class="hint">"Erases what is yours here: name, address, keys."</p>
+                        <p>
+                            <a href="/account/delete">"Delete your account"</a>
+                        </p>
+                    </section>
                 </aside>
             </div>
+        }
+    })
+}
+
+/// Asks once more before somebody is erased. `general`: what stands in the way.
+pub fn delete_user(page: Page<'_>, typed: Typed, general: Option<String>) -> String {
+    let email = page.user.map(|user| user.email.to_string()).unwrap_or_default();
+    Frame::new(page, "Delete your account · Berth").place(Place::Account).html(move || {
+        let wrong = summary(general.as_deref(), &[("email", "your address", &typed)]);
+        view! {
+            <header class="head">
+                {crumbs(&[("/account", "Account")])}
+                <div class="title">
+                    <h1>"Delete your account"</h1>
+                    <p class="where">{email.clone()}</p>
+                </div>
+            </header>
+            {wrong}
+            <section class="sheet danger stack">
+                <p>
+                    "Your name, your address, your password, your keys and your tokens are erased, and you are signed out everywhere. What was used and paid stays in the books, under a number."
+                </p>
+                <p>"Your apps have to be deleted first, unless somebody else belongs to your account. This cannot be undone."</p>
+                <form class="form" method="post" action="/account/delete" novalidate>
+                    <Field id="email" label="Your address" autocomplete="off" typed=typed hint=|| "Type it, so that nobody deletes by mistake."/>
+                    <p>
+                        <button type="submit" class="btn bad">
+                            "Delete my account"
+                        </button>
+                    </p>
+                </form>
+            </section>
         }
     })
 }

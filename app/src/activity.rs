@@ -118,6 +118,7 @@ fn words(verb: &str) -> String {
         "sign out everywhere" => "Signed out everywhere",
         "token create" => "Made a token",
         "token revoke" => "Revoked a token",
+        "user delete" => "Deleted the account",
         "user create" => "Made the account",
         other => return capital(other),
     };

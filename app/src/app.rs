@@ -41,8 +41,15 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
     frame.html(move || {
         let graphs = region("graphs");
         let name = app.name.to_string();
-        let (scale, disk) = (verbs::scale(&app, &scaled), on_disk(&app));
-        let (activity, delete) = (format!("/apps/{}/activity", app.name), format!("/apps/{}/delete", app.name));
+        let disk = on_disk(&app);
+        // What was typed and is wrong stands still.
+        let table = match scaled.wrong {
+            Some(_) => verbs::processes(&app, &scaled),
+            None => region("processes").map(IntoAny::into_any),
+        };
+        let activity = format!("/apps/{}/activity", app.name);
+        let (search, all) = (format!("/apps/{}/logs", app.name), format!("/apps/{}/deploys", app.name));
+        let all_words = app.deploys.first().map(|newest| format!("All {}", newest.number));
         let cost = app.cost.as_ref().map(of_app_panel);
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
@@ -61,10 +68,11 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                         <h2>"Build log"</h2>
                         {build_log}
                     </section>
+                    {table}
                     <section class="sheet" id="log">
                         <header>
                             <h2>"Log"</h2>
-                            <span>{log::mark()}</span>
+                            <span>{log::mark()} " " <a href=search>"Search and history"</a></span>
                         </header>
                         {app_log}
                     </section>
@@ -74,7 +82,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                     <section class="sheet">
                         <header>
                             <h2>"Releases"</h2>
-                            <span>"newest first"</span>
+                            <a href=all>{all_words}</a>
                         </header>
                         {region("rail")}
                     </section>
@@ -92,11 +100,8 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                         </dl>
                         <p>
                             <a href=activity>"Who changed what"</a>
-                            " · "
-                            <a href=delete>"Delete this app"</a>
                         </p>
                     </section>
-                    {scale}
                     {disk}
                 </aside>
             </div>

@@ -1,6 +1,7 @@
 //! An app's config vars: what it finds in its environment. A secret is never shown again, not even to who set it.
 
 use commands::{AppView, ConfigView, VarView};
+use domain::AppState;
 use leptos::prelude::*;
 
 use crate::form::{Area, Field, Typed, summary};
@@ -104,8 +105,56 @@ pub fn config(page: Page<'_>, app: AppView, config: ConfigView, form: ConfigForm
                     </form>
                 </details>
             </section>
+            <section class="sheet stack" id="domains">
+                <h2>"Domains"</h2>
+                <dl class="facts">
+                    <dt>"Its address"</dt>
+                    <dd>
+                        <a href=config.url.clone()>{config.url.clone()}</a>
+                    </dd>
+                </dl>
+                <p class="hint">"It is made for the app, and goes with it. Domains of your own are not served yet."</p>
+            </section>
+            {stop_or_delete(&app)}
         }
     })
+}
+
+/// As the address of the app's own page says: stopping is taken back at any time, deleting asks for the name.
+fn stop_or_delete(app: &AppView) -> AnyView {
+    let name = app.name.to_string();
+    let (verb, word, what) = match app.state {
+        AppState::Stopped => ("start", "Start", "What served serves again, with the config vars above."),
+        _ => (
+            "stop",
+            "Stop",
+            "Visitors see a page that says that it is paused. Releases and config vars are kept. Start it again at any time.",
+        ),
+    };
+    let act = format!("/apps/{name}/{verb}");
+    let delete = format!("/apps/{name}/delete");
+    view! {
+        <section class="sheet danger" id="danger">
+            <h2>"Stop or delete"</h2>
+            <div class="half">
+                <form class="stack" method="post" action=act>
+                    <h3>{format!("{word} {name}")}</h3>
+                    <p class="hint">{what}</p>
+                    <button type="submit" class="btn bad">{format!("{word} {name}")}</button>
+                </form>
+                <form class="stack" method="post" action=delete novalidate>
+                    <h3>{format!("Delete {name}")}</h3>
+                    <p class="hint">"Its instances stop and its address is gone. This cannot be undone. Nobody but you gets the name for 90 days."</p>
+                    <div class="field">
+                        <label for="sure">"Type " <b>{name.clone()}</b> " to confirm"</label>
+                        <input type="text" id="sure" name="name" autocomplete="off" spellcheck="false"/>
+                    </div>
+                    <button type="submit" class="btn bad">{format!("Delete {name}")}</button>
+                </form>
+            </div>
+        </section>
+    }
+    .into_any()
 }
 
 /// What the config's page says of the release that rolls a change out.

@@ -38,7 +38,7 @@ pub fn deploys(page: Page<'_>, shown: DeploysPage) -> String {
                     <h2>"Deploys"</h2>
                     <span>{(!older).then(log::mark)} " newest first"</span>
                 </header>
-                {all_deploys(name.as_str(), &rows, now).view()}
+                {all_deploys(&app, &rows, now).view()}
                 <nav class="actions" aria-label="Pages of deploys">{newest} {next}</nav>
             </section>
         }

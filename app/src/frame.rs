@@ -62,8 +62,6 @@ impl Place {
 pub enum Alive {
     /// None: neither script nor WASM is loaded.
     No,
-    /// None, but what it shows may change: without scripting it comes again, like what moves.
-    Again,
     /// Nothing moves; copy buttons, a log that is shown from its end.
     Buttons,
     /// Something may move; without scripting the page stands still, so that nobody loses what they type.
@@ -122,7 +120,7 @@ impl<'a> Frame<'a> {
                 <script type="module" src={file("berth.js")}></script>
             }
         });
-        let again = matches!(alive, Alive::Again | Alive::Moves).then(|| {
+        let again = (alive == Alive::Moves).then(|| {
             view! {
                 <noscript>
                     <meta http-equiv="refresh" content="5"/>

@@ -43,10 +43,10 @@ mod verbs;
 mod when;
 mod why;
 
-pub use self::account::{AccountPage, KeyForm, PasswordForm, account};
+pub use self::account::{AccountPage, KeyForm, PasswordForm, account, delete_user};
 pub use self::activity::{ActivityPage, activity, capital};
 pub use self::app::{AppPage, app};
-pub use self::apps::apps;
+pub use self::apps::{AppsAsked, AppsPage, apps, of_apps};
 pub use self::billing::billing;
 pub use self::config::{ConfigForm, config, config_notice};
 pub use self::deploy::{DeployPage, deploy};

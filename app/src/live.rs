@@ -13,8 +13,11 @@ use crate::steps::{millis, shown, step_times, steps, ticking};
 use crate::traffic::{failed, traffic};
 use crate::units;
 use crate::usage::part;
-use crate::verbs::{cause, offer};
+use crate::verbs::{Scaled, cause, offer, processes};
 use crate::when::{Moment, said};
+
+/// On the app's page; its deploys have one of their own.
+const RELEASES_SHOWN: usize = 6;
 
 /// `newest`: the app's newest deploy with its steps, if there is one. `usage`: of the last hour, if it is known.
 pub fn of_app(app: &AppView, newest: Option<&DeployView>, usage: Option<&UsageView>, now: Time) -> Vec<Region> {
@@ -24,6 +27,7 @@ pub fn of_app(app: &AppView, newest: Option<&DeployView>, usage: Option<&UsageVi
         Region::new("vitals", vitals(app, usage, now)),
         usage.map_or_else(|| Region::new("graphs", ()), |usage| part(app, usage)),
         Region::new("deploy", open.map(|deploy| open_deploy(deploy, now))),
+        Region::new("processes", processes(app, &Scaled::default())),
         Region::new("rail", rail(app, now)),
     ];
     of_head(app).into_iter().chain(rest).collect()
@@ -40,11 +44,11 @@ pub fn of_deploy(app: &AppView, deploy: &DeployView, now: Time) -> Vec<Region> {
 }
 
 /// A page of an app's deploys.
-pub fn all_deploys(app: &str, rows: &[DeployRow], now: Time) -> Region {
+pub fn all_deploys(app: &AppView, rows: &[DeployRow], now: Time) -> Region {
     let html = if rows.is_empty() {
         view! { <p class="hint">"None yet. Each push that serves becomes a release."</p> }.into_any()
     } else {
-        let entries: Vec<_> = rows.iter().map(|row| entry(app, None, row, now)).collect();
+        let entries: Vec<_> = rows.iter().map(|row| entry(app.name.as_str(), app.cost.as_ref(), row, now)).collect();
         view! { <ol class="rail">{entries}</ol> }.into_any()
     };
     Region::new("deploys", html)
@@ -352,7 +356,8 @@ fn rail(app: &AppView, now: Time) -> AnyView {
     if app.deploys.is_empty() {
         return view! { <p class="hint">"Each push that serves becomes one."</p> }.into_any();
     }
-    let entries: Vec<_> = app.deploys.iter().map(|row| entry(app.name.as_str(), app.cost.as_ref(), row, now)).collect();
+    let shown = app.deploys.iter().take(RELEASES_SHOWN);
+    let entries: Vec<_> = shown.map(|row| entry(app.name.as_str(), app.cost.as_ref(), row, now)).collect();
     view! { <ol class="rail">{entries}</ol> }.into_any()
 }
 

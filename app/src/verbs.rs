@@ -3,25 +3,27 @@
 use std::collections::BTreeMap;
 
 use commands::{AppView, DeployRow, Offer, ProcessView};
-use domain::{AppState, Cause, ProcessName};
+use domain::{AppState, Cause, InstanceState, ProcessName};
 use leptos::prelude::*;
 
 use crate::form::{Field, Typed, summary};
 use crate::frame::{Frame, Page, Place, crumbs_of};
+use crate::steps::shown;
 
-fn button(action: String, label: &'static str, of: String) -> AnyView {
+fn button(action: String, label: impl Into<String>, of: String) -> AnyView {
+    let (label, of) = (label.into(), (!of.is_empty()).then(|| view! { <span class="vh">{of}</span> }));
     view! {
         <form method="post" action=action>
             <button type="submit" class="btn small">
                 {label}
-                <span class="vh">{of}</span>
+                {of}
             </button>
         </form>
     }
     .into_any()
 }
 
-/// Stop, start, restart. Nothing before the first deploy.
+/// Restart, roll back, stop, start. Nothing before the first deploy.
 pub fn acts(app: &AppView) -> Option<AnyView> {
     if app.deploys.is_empty() && app.state == AppState::Running {
         return None;
@@ -30,18 +32,22 @@ pub fn acts(app: &AppView) -> Option<AnyView> {
     let running = app.state == AppState::Running;
     let restart = (running && app.release.is_some()).then(|| act("restart", "Restart"));
     let other = if running { act("stop", "Stop") } else { act("start", "Start") };
-    Some(view! { <div class="actions">{restart} {other}</div> }.into_any())
+    // In one click, to what served before.
+    let back = app.deploys.iter().find(|row| running && row.offer == Some(Offer::RollBack));
+    let back = back.and_then(|row| offer(app.name.as_str(), row));
+    Some(view! { <div class="actions">{restart} {back} {other}</div> }.into_any())
 }
 
 /// The one thing that may be asked of a deploy now.
 pub fn offer(app: &str, row: &DeployRow) -> Option<AnyView> {
     let (verb, label) = match row.offer? {
-        Offer::RollBack => ("roll-back", "Roll back to it"),
-        Offer::Again => ("again", "Deploy again"),
-        Offer::Cancel => ("cancel", "Cancel"),
+        Offer::RollBack => ("roll-back", format!("Roll back to v{}", row.number)),
+        Offer::Again => ("again", "Deploy again".to_owned()),
+        Offer::Cancel => ("cancel", "Cancel".to_owned()),
     };
     let number = row.number;
-    Some(button(format!("/apps/{app}/deploys/{number}/{verb}"), label, format!(" v{number}")))
+    let of = if row.offer == Some(Offer::RollBack) { String::new() } else { format!(" v{number}") };
+    Some(button(format!("/apps/{app}/deploys/{number}/{verb}"), label, of))
 }
 
 /// Why there is this deploy; a push needs no word.
@@ -57,7 +63,7 @@ pub fn cause(row: &DeployRow) -> Option<String> {
     }
 }
 
-/// What was typed into the form of [`scale`] and could not be done; empty when it was not sent.
+/// What was typed into a form of [`processes`] and could not be done; empty when it was not sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scaled {
     /// By the fields' names.
@@ -71,13 +77,13 @@ pub fn memory_field(process: &str) -> String {
     format!("memory.{process}")
 }
 
-/// How many of each process type run, and how big. Not redrawn while it is filled in.
-pub fn scale(app: &AppView, form: &Scaled) -> Option<AnyView> {
+/// What runs: each process type with what starts it, how many are well, how big each is, and the form that
+/// changes that. Nothing before the first release.
+pub fn processes(app: &AppView, form: &Scaled) -> Option<AnyView> {
     if app.processes.is_empty() && form.wrong.is_none() {
         return None;
     }
-    let fields: Vec<_> = app.processes.iter().map(|p| process(p, form)).collect();
-    let action = format!("/apps/{}/scale", app.name);
+    let rows: Vec<_> = app.processes.iter().map(|p| process(app, p, form)).collect();
     let has_field = |process: &ProcessName| app.processes.iter().any(|p| p.process == *process);
     let all = match &form.wrong {
         Some((Some(process), _)) if has_field(process) => None,
@@ -85,25 +91,47 @@ pub fn scale(app: &AppView, form: &Scaled) -> Option<AnyView> {
     };
     Some(
         view! {
-            <section class="sheet stack" id="scale">
-                <h2>"What runs"</h2>
-                <form class="form" method="post" action=action novalidate>
-                    {fields}
-                    {all.map(|why| view! { <p class="err">{why}</p> })}
-                    <p class="hint">"Another size is rolled out like a deploy."</p>
-                    <p>
-                        <button type="submit" class="btn small">
-                            "Scale"
-                        </button>
-                    </p>
-                </form>
+            <section class="sheet" id="scale">
+                <header>
+                    <h2>"Processes"</h2>
+                    <span>"Another size is rolled out like a deploy"</span>
+                </header>
+                {all.map(|why| view! { <p class="err" role="alert">{why}</p> })}
+                <table class="fold">
+                    <thead>
+                        <tr>
+                            <th scope="col">"Type"</th>
+                            <th scope="col">"Command"</th>
+                            <th scope="col">"Instances"</th>
+                            <th scope="col" class="n">"Memory"</th>
+                            <th scope="col">
+                                <span class="vh">"Change"</span>
+                            </th>
+                        </tr>
+                    </thead>
+                    <tbody>{rows}</tbody>
+                </table>
             </section>
         }
         .into_any(),
     )
 }
 
-fn process(p: &ProcessView, form: &Scaled) -> AnyView {
+/// How many of a process type are well, of how many that should be.
+fn well(app: &AppView, p: &ProcessView) -> AnyView {
+    let healthy = app.instances.iter().filter(|i| {
+        i.process == p.process && Some(i.release) == app.release && !i.draining && i.state == InstanceState::Healthy
+    });
+    let (healthy, wanted) = (healthy.count(), usize::from(p.count));
+    let kind = match (app.state, wanted) {
+        (AppState::Running, 1..) if healthy >= wanted => "state running",
+        (AppState::Running, 1..) => "state warned",
+        _ => "state stopped",
+    };
+    view! { <span class=kind>{format!("{} of {wanted}", healthy.min(wanted))}</span> }.into_any()
+}
+
+fn process(app: &AppView, p: &ProcessView, form: &Scaled) -> AnyView {
     let name = p.process.to_string();
     let (id, memory) = (format!("count-{name}"), memory_field(&name));
     let wrong = match &form.wrong {
@@ -130,34 +158,52 @@ fn process(p: &ProcessView, form: &Scaled) -> AnyView {
         .collect();
     let error_id = format!("{id}-err");
     let described = wrong.is_some().then(|| error_id.clone());
+    let action = format!("/apps/{}/scale", app.name);
+    let each = match p.count {
+        0 => "none runs".to_owned(),
+        1 => commands::size(p.memory_bytes),
+        n => format!("{n} × {}", commands::size(p.memory_bytes)),
+    };
     view! {
-        <div class="field">
-            <label for=id.clone()>{name.clone()}</label>
-            <div class="row">
-                <input
-                    id=id
-                    name=name.clone()
-                    type="number"
-                    min="0"
-                    max=plan::COUNT_MAX.to_string()
-                    value=count
-                    aria-invalid=wrong.is_some().then_some("true")
-                    aria-describedby=described
-                    required
-                />
-                <select name=memory aria-label=format!("Memory of each {name}")>
-                    {options}
-                </select>
-            </div>
-            {wrong
-                .map(|why| {
-                    view! {
-                        <p class="err" id=error_id>
-                            {why}
-                        </p>
-                    }
-                })}
-        </div>
+        <tr>
+            <th scope="row">{name.clone()}</th>
+            <td class="wide">{p.command.clone().map(|command| view! { <code class="said">{shown(&command)}</code> })}</td>
+            <td>{well(app, p)}</td>
+            <td class="n">{each}</td>
+            <td class="wide">
+                <form class="actions" method="post" action=action novalidate>
+                    <label class="vh" for=id.clone()>
+                        {format!("Instances of {name}")}
+                    </label>
+                    <input
+                        id=id
+                        class="few"
+                        name=name.clone()
+                        type="text"
+                        inputmode="numeric"
+                        autocomplete="off"
+                        value=count
+                        aria-invalid=wrong.is_some().then_some("true")
+                        aria-describedby=described
+                    />
+                    <select class="few" name=memory aria-label=format!("Memory of each {name}")>
+                        {options}
+                    </select>
+                    <button type="submit" class="btn small">
+                        "Scale"
+                        <span class="vh">{format!(" {name}")}</span>
+                    </button>
+                </form>
+                {wrong
+                    .map(|why| {
+                        view! {
+                            <p class="err" id=error_id>
+                                {why}
+                            </p>
+                        }
+                    })}
+            </td>
+        </tr>
     }
     .into_any()
 }

@@ -80,8 +80,32 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
         ("why", why(page, money::why())),
         ("why_day", why(page, money::why_day())),
         ("prices", prices(page, money::prices(), price_form(hostile))),
-        ("apps", apps(page, rows, &sparks())),
         ("usage", usage(page, orchard(), usage_view(Range::Day))),
+        (
+            "apps",
+            apps(
+                page,
+                AppsPage {
+                    apps: rows,
+                    sparks: sparks(),
+                    asked: AppsAsked { q: String::new(), from: 0 },
+                    events: vec![event(hostile)],
+                },
+            ),
+        ),
+        (
+            "none",
+            apps(
+                page,
+                AppsPage {
+                    apps: app_rows(),
+                    sparks: sparks(),
+                    asked: AppsAsked { q: hostile.to_owned(), from: 0 },
+                    events: vec![],
+                },
+            ),
+        ),
+        ("delete_user", delete_user(page, typed(), Some(hostile.to_owned()))),
         ("new", new_app(page, NewApp { keys: vec![key], name: typed(), key: key_form(), ..NewApp::default() })),
         ("first", new_app(page, NewApp { key: key_form(), first: true, ..NewApp::default() })),
         (
@@ -312,10 +336,11 @@ fn an_app_without_a_deploy_shows_the_one_thing_to_do() {
 fn what_needs_somebody_is_said_first() {
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    let text = read(&apps(page, app_rows(), &sparks()));
+    let all = |apps| AppsPage { apps, sparks: sparks(), asked: AppsAsked::default(), events: vec![] };
+    let text = read(&apps(page, all(app_rows())));
     assert!(text.contains("5 apps of Fernway Studio. One needs you: fieldnotes."), "{text}");
     let calm: Vec<AppRow> = app_rows().into_iter().filter(|app| app.health != AppHealth::Warned).collect();
-    assert!(read(&apps(page, calm, &sparks())).contains("Nothing needs you."));
+    assert!(read(&apps(page, all(calm))).contains("Nothing needs you."));
 }
 
 #[test]

@@ -45,6 +45,13 @@ mod browser {
                 return;
             }
             let focused = document().active_element().filter(|element| region.contains(Some(element)));
+            // What somebody fills in stands still; the next change draws it.
+            if focused
+                .as_ref()
+                .is_some_and(|element| ["INPUT", "SELECT", "TEXTAREA"].contains(&element.tag_name().as_str()))
+            {
+                return;
+            }
             let href = focused.and_then(|element| element.get_attribute("href"));
             // Drawn by the server with the functions that draw the page: strangers' bytes are text.
             region.set_inner_html(html);

@@ -123,7 +123,12 @@ pub fn orchard() -> AppView {
         health: AppHealth::Deploying,
         summary: "v141 serves".to_owned(),
         release: Some(ReleaseNumber(141)),
-        processes: vec![ProcessView { process: ProcessName::web(), count: 1, memory_bytes: 512 << 20 }],
+        processes: vec![ProcessView {
+            process: ProcessName::web(),
+            count: 1,
+            memory_bytes: 512 << 20,
+            command: Some("gunicorn orchard.wsgi".to_owned()),
+        }],
         instances: vec![instance(1, 141, InstanceState::Healthy)],
         deploys: vec![
             row(142, DeployState::Starting, "Show stock per branch", 18, 0),

@@ -1,8 +1,11 @@
 //! Apps: listed, made, looked at.
 
+use std::collections::HashMap;
+
 use domain::{
-    AppName, AppState, DeployState, Hostname, InstanceState, Month, ProcessName, Reason, ReleaseNumber, Wanted,
+    AppId, AppName, AppState, DeployState, Hostname, InstanceState, Month, ProcessName, Reason, ReleaseNumber, Wanted,
 };
+use store::app::Reserved;
 use store::deploy::{Deploy, DeployStep};
 use store::instance::Instance;
 
@@ -16,6 +19,7 @@ use crate::{
 const DEPLOYS_SHOWN: i64 = 20;
 
 impl Commands {
+    /// What needs somebody first.
     pub async fn apps(&self, actor: &Actor) -> Result<Vec<AppRow>, CommandError> {
         timely(async {
             let mut tx = self.db.snapshot().await?;
@@ -25,10 +29,14 @@ impl Commands {
             let reserved = store::app::reserved(&mut **tx, actor.customer).await?;
             tx.commit().await?;
             let books = known(self.books(actor.customer, Month::of(now()), now()).await);
+            let deploys: HashMap<AppId, &Deploy> = deploys.iter().map(|deploy| (deploy.app_id, deploy)).collect();
+            let reserved: HashMap<AppId, &Reserved> = reserved.iter().map(|app| (app.app_id, app)).collect();
+            let mut of_apps: HashMap<AppId, Vec<&Instance>> = HashMap::new();
+            instances.iter().for_each(|instance| of_apps.entry(instance.app_id).or_default().push(instance));
             let row = |app: store::app::App| {
-                let last = deploys.iter().find(|d| d.app_id == app.id);
-                let mine: Vec<&Instance> = instances.iter().filter(|i| i.app_id == app.id).collect();
-                let none = reserved.iter().any(|r| r.app_id == app.id && runs_none(&processes(r)));
+                let last = deploys.get(&app.id).copied();
+                let mine = of_apps.remove(&app.id).unwrap_or_default();
+                let none = reserved.get(&app.id).is_some_and(|r| runs_none(&processes(r)));
                 let (health, summary) = scaled(health(app.state, app.release_number, last, &mine), none);
                 AppRow {
                     url: self.urls.app(&app.name),
@@ -41,7 +49,9 @@ impl Commands {
                     cost: books.as_ref().map(|books| books.cuts.apps.get(&app.id).copied().unwrap_or_default()),
                 }
             };
-            Ok(apps.into_iter().map(row).collect())
+            let mut rows: Vec<AppRow> = apps.into_iter().map(row).collect();
+            rows.sort_by(|a, b| a.health.cmp(&b.health).then_with(|| a.name.cmp(&b.name)));
+            Ok(rows)
         })
         .await
     }
@@ -55,6 +65,7 @@ impl Commands {
             let mut steps = store::deploy::steps_of_latest(&mut **tx, app.id, DEPLOYS_SHOWN).await?;
             let instances = store::instance::of_app(&mut **tx, app.id).await?;
             let reserved = store::app::reserved(&mut **tx, actor.customer).await?;
+            let mut started_by = store::app::processes(&mut **tx, app.id).await?;
             let usage = store::disk::usage(&mut **tx, actor.customer).await?;
             let bytes_max = store::disk::bytes_max(&mut **tx, actor.customer).await?;
             tx.commit().await?;
@@ -66,7 +77,8 @@ impl Commands {
                 deploy_row(deploy, app.release_number, steps)
             };
             let mine: Vec<&Instance> = instances.iter().collect();
-            let processes = reserved.iter().find(|r| r.app_id == app.id).map(processes).unwrap_or_default();
+            let mut processes = reserved.iter().find(|r| r.app_id == app.id).map(processes).unwrap_or_default();
+            processes.iter_mut().for_each(|view| view.command = started_by.remove(&view.process));
             let none = !processes.is_empty() && runs_none(&processes);
             let (health, summary) = scaled(health(app.state, app.release_number, deploys.first(), &mine), none);
             Ok(AppView {
@@ -272,7 +284,7 @@ fn first_line(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use domain::{AppId, DeployId, InstanceId, Time};
+    use domain::{DeployId, InstanceId, Time};
 
     use super::*;
 

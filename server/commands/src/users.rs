@@ -118,6 +118,31 @@ impl Commands {
         .await
     }
 
+    /// Erases the user, who types their address so that nobody does it by mistake. Their apps have to be gone,
+    /// or somebody else has to be there for them.
+    pub async fn user_delete(&self, actor: &Actor, typed: &str) -> Result<(), CommandError> {
+        timely(async {
+            let mut tx = self.db.begin().await?;
+            let leaving = store::user::leaving(&mut tx, actor.user, actor.customer).await?;
+            let email = store::user::get(&mut **tx, actor.user).await?.map(|user| user.email).unwrap_or_default();
+            if !typed.trim().eq_ignore_ascii_case(&email) {
+                return Err(CommandError::invalid("email", format!("Type {email} to delete this account.")));
+            }
+            if leaving.last_operator {
+                let hint = "Make another operator first, on the server: berth user create --operator";
+                return Err(CommandError::not_now("Nobody else runs this Berth.", hint));
+            }
+            if leaving.others == 0 && !leaving.apps.is_empty() {
+                let message = format!("Your apps have to go first: {}.", leaving.apps.join(", "));
+                return Err(CommandError::not_now(message, "Delete each on its own page, then come back."));
+            }
+            self.record(&mut tx, actor, "user delete", "", None, None).await?;
+            store::user::erase(&mut tx, actor.user, actor.customer).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
     /// Whether somebody has this key; nothing is proved by offering one, so nothing is noted.
     pub async fn key_is_known(&self, fingerprint: &str) -> Result<bool, CommandError> {
         timely(async { Ok(store::key::owner(self.db.pool(), fingerprint).await?.is_some()) }).await

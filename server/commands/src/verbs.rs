@@ -307,6 +307,7 @@ pub(crate) fn processes(app: &Reserved) -> Vec<ProcessView> {
         process: process.clone(),
         count: counts.get(process).copied().unwrap_or(size.count),
         memory_bytes: i64::try_from(size.memory_bytes).unwrap_or(i64::MAX),
+        command: None,
     };
     app.formation.0.iter().map(view).collect()
 }

@@ -115,6 +115,8 @@ pub struct ProcessView {
     pub count: u16,
     /// Of each.
     pub memory_bytes: i64,
+    /// What starts it; `None`: not asked for.
+    pub command: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

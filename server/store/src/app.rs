@@ -146,6 +146,19 @@ pub async fn reserved(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<V
     .await?)
 }
 
+/// What each process of the release that serves is started by; of an app whose owner was checked.
+pub async fn processes(db: impl PgExecutor<'_>, app: AppId) -> Result<BTreeMap<ProcessName, String>> {
+    let found = query_scalar!(
+        r#"select i.manifest->'processes' as "processes: Json<BTreeMap<ProcessName, String>>"
+           from app a join release r on r.app_id = a.id and r.number = a.release_number
+           join image i on i.hash = r.image where a.id = $1"#,
+        app.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.flatten().map(|processes| processes.0).unwrap_or_default())
+}
+
 /// What is asked of a new release of an app: its owner, what they chose, and what all of theirs may use.
 #[derive(Debug, Clone)]
 pub struct Chosen {

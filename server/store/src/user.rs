@@ -237,6 +237,47 @@ pub async fn join(tx: &mut Tx, user: UserId, customer: CustomerId) -> Result<()>
     Ok(())
 }
 
+/// What stands in the way of erasing somebody.
+#[derive(Debug, Clone)]
+pub struct Leaving {
+    /// Of their customer, besides them.
+    pub others: i64,
+    /// The apps of their customer, at most 20, by name.
+    pub apps: Vec<String>,
+    /// Nobody else runs this Berth.
+    pub last_operator: bool,
+}
+
+/// Until the transaction ends, their customer gets no new app ([`crate::app::room`]).
+pub async fn leaving(tx: &mut Tx, user: UserId, customer: CustomerId) -> Result<Leaving> {
+    crate::app::room(tx, customer).await?;
+    Ok(query_as!(
+        Leaving,
+        r#"select (select count(*) from membership where customer_id = $2 and user_id <> $1) as "others!",
+                  array(select name from app where customer_id = $2 and state <> 'deleted'
+                        order by name limit 20) as "apps!",
+                  (select u.operator and not exists (select from users o where o.operator and o.id <> u.id)
+                   from users u where u.id = $1) as "last_operator!""#,
+        user.0,
+        customer.0
+    )
+    .fetch_one(&mut ***tx)
+    .await?)
+}
+
+/// Erases them; their customer loses its name when nobody is left in it.
+pub async fn erase(tx: &mut Tx, user: UserId, customer: CustomerId) -> Result<()> {
+    query!("delete from users where id = $1", user.0).execute(&mut ***tx).await?;
+    query!(
+        "update customer set name = 'deleted'
+         where id = $1 and not exists (select from membership where customer_id = $1)",
+        customer.0
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(())
+}
+
 /// Voids every session that began before now.
 pub async fn sign_out_everywhere(tx: &mut Tx, user: UserId) -> Result<()> {
     query!("update users set sessions_since = now() where id = $1", user.0).execute(&mut ***tx).await?;

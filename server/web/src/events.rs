@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use app::AppsAsked;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use commands::{Actor, CommandError, Kind, LogLines, LogWhat, Range, UsageView};
@@ -80,17 +81,20 @@ pub enum Of {
     Config(AppName),
     Logs(AppName, LogFilter),
     Usage(AppName),
+    Apps(AppsAsked),
 }
 
 impl Of {
-    fn app(&self) -> &AppName {
+    /// Whose log is followed.
+    fn app(&self) -> Option<&AppName> {
         match self {
             Self::App(name)
             | Self::Deploy(name, _)
             | Self::Deploys(name)
             | Self::Config(name)
             | Self::Logs(name, _)
-            | Self::Usage(name) => name,
+            | Self::Usage(name) => Some(name),
+            Self::Apps(..) => None,
         }
     }
 }
@@ -328,10 +332,11 @@ impl Viewer {
     /// Reads the last hour again, once in a heartbeat, however often the rest changes.
     async fn look_at_usage(&mut self) -> Result<(), CommandError> {
         let fresh = |(read, _): &(Instant, UsageView)| read.elapsed() < HEARTBEAT - Duration::from_secs(1);
-        if !matches!(self.of, Of::App(_) | Of::Usage(_)) || self.usage.as_ref().is_some_and(fresh) {
+        let (Of::App(name) | Of::Usage(name)) = &self.of else { return Ok(()) };
+        if self.usage.as_ref().is_some_and(fresh) {
             return Ok(());
         }
-        let usage = self.state.commands.usage(&self.actor, self.of.app(), Range::Hour).await?;
+        let usage = self.state.commands.usage(&self.actor, name, Range::Hour).await?;
         self.usage = Some((Instant::now(), usage));
         Ok(())
     }
@@ -352,12 +357,21 @@ impl Viewer {
                 }
                 app::of_app(&app, newest.as_ref(), usage.as_ref(), now())
             }
+            Of::Apps(asked) => {
+                let commands = &self.state.commands;
+                let (apps, sparks, user) = tokio::try_join!(
+                    commands.apps(&self.actor),
+                    commands.sparks(&self.actor),
+                    commands.user(self.actor.user)
+                )?;
+                app::of_apps(&apps, &sparks, &user.customer_name, user.spent, asked, now()).into()
+            }
             Of::Deploys(name) => {
                 let commands = &self.state.commands;
                 let (app, rows) =
                     tokio::try_join!(commands.app(&self.actor, name), commands.deploys(&self.actor, name, None))?;
                 let mut regions = app::of_head(&app);
-                regions.push(app::all_deploys(name.as_str(), &rows, now()));
+                regions.push(app::all_deploys(&app, &rows, now()));
                 regions
             }
             Of::Config(name) => {
@@ -417,15 +431,17 @@ impl Viewer {
     }
 
     async fn open_lines(&mut self) {
+        let Some(app) = self.of.app() else { return };
         let after = self.cursor.map(|cursor| cursor.lines);
-        let opened = self.state.commands.log(&self.actor, self.of.app(), LogWhat::App, after, LINES_BEFORE, true).await;
+        let opened = self.state.commands.log(&self.actor, app, LogWhat::App, after, LINES_BEFORE, true).await;
         opened_into(&mut self.lines, opened);
     }
 
     async fn open_build(&mut self) {
         let Cursor { deploy, build, .. } = *self.place();
+        let Some(app) = self.of.app() else { return };
         let what = LogWhat::Deploy(deploy);
-        let opened = self.state.commands.log(&self.actor, self.of.app(), what, Some(build), LINES_BEFORE, true).await;
+        let opened = self.state.commands.log(&self.actor, app, what, Some(build), LINES_BEFORE, true).await;
         opened_into(&mut self.build, opened);
     }
 

@@ -41,8 +41,11 @@ pub fn router(state: Shared) -> Router {
         .route("/account/keys/{id}/remove", post(pages::account::key_remove))
         .route("/account/tokens", post(pages::account::token_create))
         .route("/account/tokens/{id}/revoke", post(pages::account::token_revoke))
+        .route("/account/delete", get(pages::account::delete).post(pages::account::delete_post))
         .route("/account/signout-everywhere", post(pages::account::sign_out_everywhere))
         .route("/apps", get(pages::apps::list))
+        // Not below /apps, where an app may have any name.
+        .route("/events", get(pages::apps::list_events))
         .route("/apps/new", get(pages::apps::new).post(pages::apps::create))
         .route("/apps/{app}", get(pages::apps::app))
         .route("/apps/{app}/stop", post(pages::verbs::stop))

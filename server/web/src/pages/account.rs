@@ -233,3 +233,36 @@ pub async fn sign_out_everywhere(State(state): State<Shared>, who: SignedIn) -> 
     sign::end(&state, &who.session).await?;
     Ok(Redirect::to("/signin"))
 }
+
+pub async fn delete(State(state): State<Shared>, who: SignedIn) -> Html<String> {
+    Html(app::delete_user(state.page(Some(&who.user)), Typed::default(), None))
+}
+
+#[derive(Deserialize)]
+pub struct Leaving {
+    #[serde(default)]
+    email: String,
+}
+
+pub async fn delete_post(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Form(typed): Form<Leaving>,
+) -> Result<Response, Failed> {
+    let cause = match state.commands.user_delete(&who.actor, &typed.email).await {
+        Ok(()) => {
+            sign::end(&state, &who.session).await?;
+            return Ok(Redirect::to("/").into_response());
+        }
+        Err(cause) => cause,
+    };
+    let page = state.page(Some(&who.user));
+    match cause.kind() {
+        Kind::Invalid => {
+            let typed = Typed::wrong(typed.email, cause.message());
+            Ok(again(app::delete_user(page, typed, None)))
+        }
+        Kind::Conflict => Ok(again(app::delete_user(page, Typed::new(typed.email), Some(said(&cause))))),
+        _ => Err(cause.into()),
+    }
+}

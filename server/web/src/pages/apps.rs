@@ -1,6 +1,6 @@
 //! Apps and their deploys.
 
-use app::{AppPage, DeployPage, DeploysPage, NewApp, Scaled, Typed};
+use app::{AppPage, AppsAsked, AppsPage, DeployPage, DeploysPage, NewApp, Scaled, Typed};
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -21,12 +21,45 @@ use crate::state::Shared;
 const LINES: usize = 200;
 const BUILD_LINES: usize = 500;
 
-pub async fn list(State(state): State<Shared>, who: SignedIn) -> Result<Response, Failed> {
-    let (apps, sparks) = tokio::try_join!(state.commands.apps(&who.actor), state.commands.sparks(&who.actor))?;
+/// On the page of apps.
+const EVENTS: usize = 6;
+const SEARCH_CHARS_MAX: usize = 100;
+
+#[derive(Deserialize)]
+pub struct Asked {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    from: usize,
+}
+
+impl Asked {
+    fn read(self) -> AppsAsked {
+        AppsAsked { q: self.q.trim().chars().take(SEARCH_CHARS_MAX).collect(), from: self.from }
+    }
+}
+
+pub async fn list(State(state): State<Shared>, who: SignedIn, Query(asked): Query<Asked>) -> Result<Response, Failed> {
+    let commands = &state.commands;
+    let (apps, sparks, mut events) = tokio::try_join!(
+        commands.apps(&who.actor),
+        commands.sparks(&who.actor),
+        commands.events(&who.actor, None, None)
+    )?;
     if apps.is_empty() {
         return Ok(Redirect::to("/apps/new").into_response());
     }
-    Ok(Html(app::apps(state.page(Some(&who.user)), apps, &sparks)).into_response())
+    events.truncate(EVENTS);
+    let shown = AppsPage { apps, sparks, asked: asked.read(), events };
+    Ok(Html(app::apps(state.page(Some(&who.user)), shown)).into_response())
+}
+
+pub async fn list_events(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Failed> {
+    events::stream(state, who, Of::Apps(asked.read()), None).await
 }
 
 pub async fn new(State(state): State<Shared>, who: SignedIn) -> Result<Html<String>, Failed> {

@@ -54,6 +54,7 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
     let looks = [
         ("/account", any),
         ("/account/activity", any),
+        ("/account/delete", any),
         ("/apps/new", any),
         ("/apps/orchard", own),
         ("/apps/orchard/activity", own),
@@ -112,6 +113,7 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         ("/apps/orchard/deploys/1/cancel", "in -- -- -- on --"),
         // Nobody begins anything who is not confirmed, or not approved.
         ("/apps/new", "in 403 403 422 422 422"),
+        ("/account/delete", "in 422 422 422 422 422"),
         ("/account/keys", "in 422 422 422 422 422"),
         ("/account/tokens", "in 422 422 422 422 422"),
         ("/account/confirm", "in on 422 422 422 422"),
@@ -173,6 +175,7 @@ const APART: &[&str] = &[
     "/account/signout-everywhere",
     "/account/password",
     "/apps",
+    "/events",
     "/apps/{app}/events",
     "/apps/{app}/deploys/events",
     "/apps/{app}/logs/events",
