@@ -368,8 +368,10 @@ impl Viewer {
             }
             Of::Deploys(name) => {
                 let commands = &self.state.commands;
-                let (app, rows) =
-                    tokio::try_join!(commands.app(&self.actor, name), commands.deploys(&self.actor, name, None))?;
+                let (app, rows) = tokio::try_join!(
+                    commands.app_with_cost(&self.actor, name),
+                    commands.deploys(&self.actor, name, None)
+                )?;
                 let mut regions = app::of_head(&app);
                 regions.push(app::all_deploys(&app, &rows, now()));
                 regions

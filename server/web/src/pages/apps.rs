@@ -164,7 +164,8 @@ pub async fn deploys(
 ) -> Result<Html<String>, Failed> {
     let name = parse(&name)?;
     let commands = &state.commands;
-    let (app, rows) = tokio::try_join!(commands.app(&who.actor, &name), commands.deploys(&who.actor, &name, before))?;
+    let (app, rows) =
+        tokio::try_join!(commands.app_with_cost(&who.actor, &name), commands.deploys(&who.actor, &name, before))?;
     // Numbers begin at 1 and are never left out.
     let next = rows.last().map(|row| row.number).filter(|number| *number > 1);
     let shown = DeploysPage { app, rows, older: before.is_some(), next };
