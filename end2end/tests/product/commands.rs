@@ -282,7 +282,7 @@ fn changed(g: &mut Given, ada: &Person) -> Result<()> {
     })?;
 
     let cost = well(ada, &["cost", "motto"])?;
-    ensure!(cost.contains("\nso far  ") && cost.contains("\na day   v"), "{cost}");
+    ensure!(cost.contains("\nso far ") && cost.contains("\na day "), "{cost}");
     let bill = well(ada, &["cost"])?;
     ensure!(bill.contains("APP    COST\nmotto  "), "{bill}");
     let bill = Json::parse(&well(ada, &["cost", "--json"])?)?;

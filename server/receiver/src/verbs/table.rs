@@ -357,8 +357,8 @@ pub(super) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str> + Cl
         return Some(only);
     }
     let slips_max = match typed.chars().count() {
-        0..=2 => 1,
-        3..=7 => 2,
+        0..=3 => 1,
+        4..=7 => 2,
         _ => 3,
     };
     known

@@ -268,6 +268,7 @@ fn help_says_all_there_is() {
       start APP                     serve again what was stopped
       delete APP                    delete an app, its releases, config and logs
       usage APP                     what the app used, and how it answered
+      cost [APP]                    what this month comes to so far: of all apps, or of one and what a day of it costs
       keys                          the SSH keys that you come in with
       keys add [NAME]               add a public key, read from standard input
       keys remove FINGERPRINT|NAME  a key that does not come in any more
