@@ -160,7 +160,8 @@ fn fields(app: &AppView, form: &LogsForm, action: String, all: AnyView) -> AnyVi
                 <input
                     id=id
                     name=id
-                    type="datetime-local"
+                    // What is no time would be dropped by the browser, and not be there to be corrected.
+                    type=if wrong { "text" } else { "datetime-local" }
                     value=typed.value.clone()
                     aria-invalid=wrong.then_some("true")
                     aria-describedby=wrong.then(|| format!("{id}-err"))

@@ -192,6 +192,37 @@ await test("a line that the app prints arrives without loading the page again", 
   assert.equal(await page.evaluate(() => window.same), true, "it is the same page");
 });
 
+await test("a log is searched without scripting, and a wrong time comes back as it was typed", still, async (page) => {
+  await page.goto(`${site}/apps/${app}/logs`);
+  await page.getByLabel("Text").fill("no line says this");
+  await page.getByRole("button", { name: "Show" }).click();
+  await page.getByText("No line matches.").waitFor(wait);
+  assert.equal(await page.getByLabel("Text").inputValue(), "no line says this");
+  const file = await page.request.get(`${site}/apps/${app}/logs/download`);
+  assert.match(file.headers()["content-disposition"], /^attachment; filename="/);
+  assert.match(await file.text(), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \S+ /);
+  await page.goto(`${site}/apps/${app}/logs?since=yesterday`);
+  assert.equal(await page.locator("#since").inputValue(), "yesterday");
+  assert.equal(await page.locator("#since").getAttribute("aria-invalid"), "true");
+});
+
+await test("who reads further up keeps their place, and follows again by a button", {}, async (page) => {
+  await page.goto(`${site}/apps/${app}/logs`);
+  await page.locator("#log .state.running", { hasText: "live" }).waitFor(wait);
+  const url = await page.locator(".where a").getAttribute("href");
+  const pre = page.locator("pre.log");
+  const scrolls = () => pre.evaluate((e) => e.scrollHeight > e.clientHeight + 200);
+  for (const deadline = Date.now() + wait.timeout; !(await scrolls()); assert.ok(Date.now() < deadline)) await visit(url);
+  await pre.evaluate((e) => e.scrollTo(0, 0));
+  await page.waitForTimeout(100);
+  const button = page.getByRole("button", { name: /follow again/ });
+  for (const deadline = Date.now() + wait.timeout; !(await button.isVisible()); assert.ok(Date.now() < deadline)) await visit(url);
+  assert.equal(await pre.evaluate((e) => e.scrollTop), 0);
+  await button.click();
+  await button.waitFor({ state: "hidden", ...wait });
+  assert.ok(await pre.evaluate((e) => e.scrollTop + e.clientHeight >= e.scrollHeight - 24));
+});
+
 await test("a page that is not looked at holds no stream, and goes on where it was", {}, async (page) => {
   const first = page.waitForRequest(/\/events\?after=/, wait);
   await page.goto(`${site}/apps/${app}`);
@@ -298,6 +329,10 @@ const pages = [
   ["app-activity", `/apps/${app}/activity`, "user"],
   ["config", `/apps/${app}/config`, "user"],
   ["deploy", `/apps/${app}/deploys/1`, "user"],
+  ["deploys", `/apps/${app}/deploys`, "user"],
+  ["logs", `/apps/${app}/logs`, "user"],
+  ["logs-older", `/apps/${app}/logs?text=e&before=50`, "user"],
+  ["leave", "/account/delete", "user"],
   ["billing", "/billing", "user"],
   ["billing-empty", "/billing?month=2020-02", "user"],
   ["why", `/billing/why/${month}`, "user"],

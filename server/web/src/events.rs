@@ -364,7 +364,9 @@ impl Viewer {
                     commands.sparks(&self.actor),
                     commands.user(self.actor.user)
                 )?;
-                app::of_apps(&apps, &sparks, &user.customer_name, user.spent, asked, now()).into()
+                // As the page has it, which is drawn with what its head shows.
+                let spent = commands.spent(&self.actor).await.ok();
+                app::of_apps(&apps, &sparks, &user.customer_name, spent, asked, now()).into()
             }
             Of::Deploys(name) => {
                 let commands = &self.state.commands;
