@@ -41,7 +41,9 @@ async fn who_stops_waiting_for_a_transaction_leaves_none_open() {
     let postgres = harness::postgres().await.unwrap();
     let db = Db::open(&secret(&postgres.url_as("berth_control")), 1).unwrap();
     let (mut left, mut stayed) = (0, 0);
-    for patience in 0..150 {
+    // How far a transaction's beginning is by a turn of others depends on how busy the machine is.
+    while left + stayed < 150 || (left <= 10 && stayed < 5_000) {
+        let patience = (left + stayed) % 150;
         let goes = async {
             for _ in 0..patience {
                 tokio::task::yield_now().await;

@@ -628,9 +628,14 @@ impl Rig {
 
     /// The bytes of `name`'s answers become `n`, and no more.
     pub fn sent(&self, name: &str, n: u64) {
+        assert_eq!(self.sent_at_least(name, n), n, "bytes of {name}");
+    }
+
+    /// The bytes of `name`'s answers, of which all are reported.
+    pub fn sent_at_least(&self, name: &str, n: u64) -> u64 {
         let told = || self.last_of(name, Meter::BytesOut);
         eventually(&format!("{n} bytes of {name} to be reported, not {}", told()), || told() >= n);
-        assert_eq!(told(), n, "bytes of {name}");
+        told()
     }
 
     /// All samples of `name`.
