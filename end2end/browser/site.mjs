@@ -258,6 +258,8 @@ await test("a graph's value is read by the pointer and by the keys, and its tabl
   const rows = await page.locator("figure").first().locator("tbody tr").count();
   assert.ok(rows >= 60, "a row a minute");
   const reader = plot.getByRole("slider");
+  // The page lives.
+  await reader.waitFor(wait);
   const box = await plot.locator("svg").boundingBox();
   await page.mouse.move(box.x + box.width - 1, box.y + box.height / 2);
   const read = await reader.innerText();
