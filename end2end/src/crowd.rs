@@ -24,7 +24,7 @@ pub fn fill(berth: &Berth, email: &str, crowd: &Crowd) -> Result<()> {
         // What wakes and checks at each row would take longer than the rows.
         "alter table app disable trigger user".to_owned(),
         "alter table deploy disable trigger user".to_owned(),
-        "alter table posting disable trigger user".to_owned(),
+        "alter table posting disable trigger posting_balances".to_owned(),
         "alter table ledger_entry disable trigger user".to_owned(),
         format!(
             "insert into customer (name, apps_max) select 'Crowd ' || n, 1000 from generate_series(1, {}) n",
@@ -97,7 +97,7 @@ pub fn fill(berth: &Berth, email: &str, crowd: &Crowd) -> Result<()> {
         format!("update billing set begun = now() - interval '{} days'", days + 1),
         "alter table app enable trigger user".to_owned(),
         "alter table deploy enable trigger user".to_owned(),
-        "alter table posting enable trigger user".to_owned(),
+        "alter table posting enable trigger posting_balances".to_owned(),
         "alter table ledger_entry enable trigger user".to_owned(),
     ];
     let analyze = "analyze".to_owned();
