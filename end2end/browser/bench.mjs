@@ -74,3 +74,5 @@ try {
 } finally {
   await browser.close();
 }
+// Its input stays open.
+process.exit(0);
