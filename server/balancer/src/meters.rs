@@ -7,6 +7,7 @@
 //! A balancer that gives way to its successor counts until its last request ends: each has a file of its
 //! own, the first that nobody else has locked. What it owes at its end is told by the other ([`Formers`]).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -127,14 +128,6 @@ impl Slot {
     }
 }
 
-/// What was read of an app and is not known to be in PostgreSQL.
-#[derive(Default)]
-struct Owed {
-    /// The greatest value that is committed, of any hour.
-    committed: u64,
-    hours: BTreeMap<Time, u64>,
-}
-
 pub struct Meters {
     path: PathBuf,
     file: Flock<File>,
@@ -142,7 +135,8 @@ pub struct Meters {
     chunks: Vec<Arc<Chunk>>,
     slots: HashMap<AppId, Slot>,
     used: usize,
-    owed: BTreeMap<(AppId, Meter), Owed>,
+    /// What was read and is not known to be in PostgreSQL: by hour.
+    owed: BTreeMap<(AppId, Meter), BTreeMap<Time, u64>>,
     /// Where the next report begins, when one cannot hold all.
     next: (AppId, Meter),
 }
@@ -208,7 +202,7 @@ impl Meters {
                 for meter in METERS {
                     let read = cell.last_read(meter).load(Relaxed);
                     if read > 0 {
-                        meters.owed.entry((app, meter)).or_default().hours.insert(hour, read);
+                        meters.owed.entry((app, meter)).or_default().insert(hour, read);
                     }
                 }
             }
@@ -256,7 +250,7 @@ impl Meters {
 
     /// Something is not known to be committed.
     pub fn owes(&self) -> bool {
-        self.owed.values().any(|owed| !owed.hours.is_empty())
+        !self.owed.is_empty()
     }
 
     /// What is not known to be committed, and the time it was read: at most 5,000 readings.
@@ -265,20 +259,21 @@ impl Meters {
         for ((app, slot), meter) in self.slots.iter().flat_map(|slot| METERS.map(|meter| (slot, meter))) {
             let cell = slot.chunk.cell(slot.index);
             let value = cell.count(meter).load(Relaxed);
-            let owed = self.owed.entry((*app, meter)).or_default();
-            if value <= owed.committed || owed.hours.values().next_back().is_some_and(|read| *read >= value) {
+            // Of most apps nothing is new: what was read is owed, or committed.
+            if value <= cell.last_read(meter).load(Relaxed) {
                 continue;
             }
+            let hours = self.owed.entry((*app, meter)).or_default();
             // A reading's time never runs back, whatever the clock does.
-            let hour = owed.hours.keys().next_back().copied().unwrap_or(hour).max(hour);
-            owed.hours.insert(hour, value);
-            while owed.hours.len() > HOURS_MAX {
-                owed.hours.pop_first();
+            let hour = hours.keys().next_back().copied().unwrap_or(hour).max(hour);
+            hours.insert(hour, value);
+            while hours.len() > HOURS_MAX {
+                hours.pop_first();
             }
             cell.last_read(meter).store(value, Relaxed);
             cell.hour.store(hour.unix_micros(), Relaxed);
         }
-        let reading = |(&(app, meter), owed): (&(AppId, Meter), &Owed)| {
+        let reading = |(&(app, meter), hours): (&(AppId, Meter), &BTreeMap<Time, u64>)| {
             let life = self.life.clone();
             let one = move |(hour, value): (&Time, &u64)| Reading {
                 life: life.clone(),
@@ -289,7 +284,7 @@ impl Meters {
                 // Of an hour that is over, its last moment: it was not read later.
                 at: now.clamp(*hour, hour.plus(std::time::Duration::from_micros(3_599_999_999))),
             };
-            owed.hours.iter().map(one).collect::<Vec<_>>()
+            hours.iter().map(one).collect::<Vec<_>>()
         };
         let (before, after) = (self.owed.range(..self.next), self.owed.range(self.next..));
         let all: Vec<Reading> = after.chain(before).flat_map(reading).take(READINGS_MAX).collect();
@@ -306,10 +301,12 @@ impl Meters {
             if held.life != self.life {
                 continue;
             }
-            let Some(owed) = self.owed.get_mut(&(held.app, held.meter)) else { continue };
-            if owed.hours.get(&held.hour).is_some_and(|value| *value <= held.value) {
-                owed.hours.remove(&held.hour);
-                owed.committed = owed.committed.max(held.value);
+            let Entry::Occupied(mut owed) = self.owed.entry((held.app, held.meter)) else { continue };
+            if owed.get().get(&held.hour).is_some_and(|value| *value <= held.value) {
+                owed.get_mut().remove(&held.hour);
+            }
+            if owed.get().is_empty() {
+                owed.remove();
             }
         }
     }
