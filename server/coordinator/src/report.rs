@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::wire::{BuildReport, BuildState, Committed, InstanceReport, LastRead, Manifest, RunnerReport};
+use domain::wire::{BuildReport, BuildState, Committed, InstanceReport, Manifest, RunnerReport};
 use domain::{
     AppId, AppState, Cause, DeployId, DeployState, ImageHash, InstanceId, InstanceState, Life, Outcome, Reason,
     ReleaseNumber, ServerId, Step, Time,
@@ -49,8 +49,8 @@ pub async fn take(
             if is_news && state.is_gone() {
                 released(&mut tx, epoch, *id, *state, reason.as_ref()).await?;
             }
-            if let Some((last, life)) = last.as_ref().and_then(|last| Some((last, life_of(report, *id, last)?))) {
-                reading::ended(&mut tx, server, *id, &life, last).await?;
+            if let Some(last) = last.as_ref().filter(|last| is_of(report, *id, &last.life)) {
+                reading::ended(&mut tx, server, *id, last).await?;
             }
         }
         for build in builds {
@@ -64,16 +64,10 @@ pub async fn take(
     readings::take(shared, Source::Runner(server), &report.readings, &report.samples, now).await
 }
 
-/// The life that has ended, if it is one of the instance's on this server.
-fn life_of(report: &RunnerReport, id: InstanceId, last: &LastRead) -> Option<Life> {
-    let first = format!("{}/{id}", report.boot_id);
-    match &last.life {
-        None => first.parse().ok(),
-        Some(life) => {
-            let rest = life.as_str().strip_prefix(&first)?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| life.clone())
-        }
-    }
+/// Whether it is one of the instance's lives on this server: `<boot id>/<instance>`, and perhaps `/<generation>`.
+fn is_of(report: &RunnerReport, id: InstanceId, life: &Life) -> bool {
+    let rest = life.as_str().strip_prefix(&format!("{}/{id}", report.boot_id));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A build has ended: its deploy goes on, or fails. An older attempt, another server's, or one that is

@@ -252,9 +252,7 @@ pub struct InstanceReport {
 pub struct LastRead {
     pub cpu_micros: u64,
     pub bytes_out: u64,
-    /// In which life; `None`: `<boot id>/<instance>`.
-    #[serde(default)]
-    pub life: Option<Life>,
+    pub life: Life,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

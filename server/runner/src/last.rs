@@ -28,7 +28,7 @@ impl Server {
         if seat.has_begun() {
             return self.read_life(spec.id, &seat.life, spec.app).await;
         }
-        self.salvage(&unit_of(spec.id)).await.map(|()| None)
+        self.salvage(&unit_of(spec.id)).await
     }
 
     async fn read_life(&self, id: InstanceId, life: &Life, app: AppId) -> io::Result<Option<LastRead>> {
@@ -42,7 +42,7 @@ impl Server {
         let values = [(Meter::Cpu, cpu_micros), (Meter::BytesOut, bytes_out)];
         self.meters.read_last(life, app, &values, Time::from(SystemTime::now()))?;
         self.forget_counter(&counter).await;
-        Ok(Some(LastRead { cpu_micros, bytes_out, life: Some(life.clone()) }))
+        Ok(Some(LastRead { cpu_micros, bytes_out, life: life.clone() }))
     }
 
     async fn forget_counter(&self, counter: &str) {
@@ -52,13 +52,10 @@ impl Server {
     }
 
     /// The same of a unit that nobody has: its runner was killed between its end and its last reading.
-    pub async fn salvage(&self, unit: &str) -> io::Result<()> {
-        if let Some(id) = id_of(unit)
-            && let Some((life, app)) = self.meters.life_of(id)
-        {
-            self.read_life(id, &life, app).await?;
-        }
-        Ok(())
+    pub async fn salvage(&self, unit: &str) -> io::Result<Option<LastRead>> {
+        let life = id_of(unit).and_then(|id| self.meters.life_of(id).map(|(life, app)| (id, life, app)));
+        let Some((id, life, app)) = life else { return Ok(None) };
+        self.read_life(id, &life, app).await
     }
 
     /// And of counters that nobody has.

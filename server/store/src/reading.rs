@@ -70,7 +70,7 @@ pub async fn held(db: impl PgExecutor<'_>, of: &[Reading]) -> Result<Vec<Held>> 
 }
 
 /// What the counters of an instance said when its last process was gone; told again, it changes nothing.
-pub async fn ended(tx: &mut Tx, server: ServerId, instance: InstanceId, life: &Life, last: &LastRead) -> Result<()> {
+pub async fn ended(tx: &mut Tx, server: ServerId, instance: InstanceId, last: &LastRead) -> Result<()> {
     let of = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     query!(
         "insert into life_end (life, app_id, meter, value, at)
@@ -80,7 +80,7 @@ pub async fn ended(tx: &mut Tx, server: ServerId, instance: InstanceId, life: &L
          on conflict (life, meter) do nothing",
         instance.0,
         server.0,
-        life.as_str(),
+        last.life.as_str(),
         of(last.cpu_micros),
         of(last.bytes_out),
     )
