@@ -1,7 +1,7 @@
 //! Readings and samples on their way: held against what is possible, put into the Redis stream, and acknowledged:
 //! readings by what PostgreSQL holds, samples when Redis has them. Redis may be away: then they are sent again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -169,6 +169,19 @@ pub async fn take(
     Ok(Committed { readings: held.collect(), samples_taken })
 }
 
+async fn existing(shared: &Shared, apps: impl Iterator<Item = AppId>) -> Result<HashSet<AppId>, StoreError> {
+    let ids: Vec<i64> = apps.map(|app| app.0).collect::<BTreeSet<_>>().into_iter().collect();
+    Ok(store::app::all::existing(shared.db.pool(), &ids).await?.into_iter().collect())
+}
+
+/// What works at once there.
+fn cores(shared: &Shared, source: Source) -> u128 {
+    match source {
+        Source::Runner(server) => u128::from(shared.known().cores(server).unwrap_or(1).max(1)),
+        Source::Balancer => 0,
+    }
+}
+
 /// The samples that say what can be; the others are taken by nobody, however often they come.
 async fn likely<'a>(
     shared: &Shared,
@@ -179,15 +192,12 @@ async fn likely<'a>(
     if samples.is_empty() {
         return Ok(vec![]);
     }
-    let mut ids: Vec<i64> = samples.iter().map(|s| s.app.0).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let known: HashSet<AppId> = store::app::all::existing(shared.db.pool(), &ids).await?.into_iter().collect();
+    let known = existing(shared, samples.iter().map(|s| s.app)).await?;
     let stretch = (SAMPLE_EVERY + STRETCH_SLACK).as_micros();
     let bytes_max = stretch * BYTES_PER_SECOND_MAX / 1_000_000;
+    let cores = cores(shared, source);
     let of_source = |s: &Sample| match (source, &s.work, &s.traffic) {
-        (Source::Runner(server), Some(work), None) => {
-            let cores = u128::from(shared.known().cores(server).unwrap_or(1).max(1));
+        (Source::Runner(_), Some(work), None) => {
             u128::from(work.cpu_micros) <= stretch * cores
                 && work.memory_bytes.max(work.memory_reserved_bytes) <= SAMPLED_MAX
                 && u128::from(work.bytes_out) <= bytes_max
@@ -231,7 +241,7 @@ async fn possible(
             let ids: Vec<i64> = readings.iter().filter_map(instance_of).map(|id| id.0).collect();
             let known: HashMap<InstanceId, instance::all::Metered> =
                 instance::all::metered(shared.db.pool(), &ids).await?.into_iter().map(|m| (m.id, m)).collect();
-            let cores = u128::from(shared.known().cores(server).unwrap_or(1).max(1));
+            let cores = cores(shared, source);
             let fits = |r: &Reading| {
                 let Some(of) = instance_of(r).and_then(|id| known.get(&id)) else { return false };
                 // A core's microseconds are those of the clock.
@@ -246,8 +256,7 @@ async fn possible(
             readings.iter().filter(|r| sane(r) && fits(r)).cloned().collect()
         }
         Source::Balancer => {
-            let ids: Vec<i64> = readings.iter().map(|r| r.app.0).collect();
-            let known = store::app::all::existing(shared.db.pool(), &ids).await?;
+            let known = existing(shared, readings.iter().map(|r| r.app)).await?;
             let fits = |r: &Reading| matches!(r.meter, Meter::Requests | Meter::BytesOut) && known.contains(&r.app);
             readings.iter().filter(|r| sane(r) && fits(r)).cloned().collect()
         }
