@@ -1,6 +1,6 @@
 //! Looks at the counters of what runs: for the meters, and for the samples that graphs are drawn from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -86,14 +86,10 @@ impl Looks {
         let (mut used, mut memory) = (server.meters.take_used(), std::mem::take(&mut self.memory));
         let (Look::Over(at), Some(source)) = (look, &self.source) else { return };
         // Also of what only ended, or only waits.
-        let apps: Vec<AppId> = used.keys().chain(memory.keys()).copied().collect();
+        let apps: BTreeSet<AppId> = used.keys().chain(memory.keys()).copied().collect();
         for app in apps {
-            let (of_app, of_memory) = (used.remove(&app), memory.remove(&app));
-            if of_app.is_none() && of_memory.is_none() {
-                continue;
-            }
-            let (counted, (memory_bytes, memory_reserved_bytes)) =
-                (of_app.unwrap_or_default(), of_memory.unwrap_or_default());
+            let counted = used.remove(&app).unwrap_or_default();
+            let (memory_bytes, memory_reserved_bytes) = memory.remove(&app).unwrap_or_default();
             let work = Work {
                 cpu_micros: counted.cpu_micros,
                 memory_bytes,
