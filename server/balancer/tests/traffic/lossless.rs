@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::rig::{App, Client, Rig, eventually, hello, read_head};
+use crate::peers::{App, Client, eventually, hello, read_head};
+use crate::rig::Rig;
 use crate::{GET, Instant};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 2\r\n\r\nhi";
