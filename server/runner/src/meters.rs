@@ -102,9 +102,10 @@ impl Meters {
 
     /// Of an instance of this boot: the life that was read last, where a reading of it is still here, and whose it is.
     pub fn life_of(&self, instance: InstanceId) -> Option<(Life, AppId)> {
+        let id = instance.to_string();
         let of = |life: &Life| {
             let mut parts = life.as_str().split('/');
-            let is = parts.next() == Some(&self.boot_id) && parts.next() == Some(&instance.to_string());
+            let is = parts.next() == Some(&self.boot_id) && parts.next() == Some(&id);
             is.then(|| parts.next().and_then(|n| n.parse::<i64>().ok()).unwrap_or(0))
         };
         let state = self.lock();
@@ -141,17 +142,18 @@ impl Meters {
 
     fn note(&self, life: &Life, app: AppId, (meter, value): (Meter, u64), now: Time, always: bool) -> io::Result<()> {
         let mut state = self.lock();
-        let is_first = state.resumed.remove(&(life.clone(), meter));
-        let known = state.last.insert((life.clone(), meter), value);
-        if known.is_some_and(|known| value < known) {
-            state.last.extend(known.map(|known| ((life.clone(), meter), known)));
+        let counter = (life.clone(), meter);
+        let is_first = state.resumed.remove(&counter);
+        let known = state.last.get(&counter).copied().unwrap_or(0);
+        if value < known {
             return Ok(());
         }
-        let grown = if is_first { 0 } else { value - known.unwrap_or(0) };
+        state.last.insert(counter, value);
+        let grown = if is_first { 0 } else { value - known };
         let used = state.used.entry(app).or_default();
         *(if meter == Meter::Cpu { &mut used.cpu_micros } else { &mut used.bytes_out }) += grown;
         // CPU time is read at least once an hour; what sends nothing has nothing to say.
-        if meter != Meter::Cpu && known.unwrap_or(0) == value && !always {
+        if meter != Meter::Cpu && known == value && !always {
             return Ok(());
         }
         let key = (life.clone(), app, meter, now.hour());
