@@ -20,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::look::Looks;
 use crate::disk::Needed;
-use crate::instance::{Found, Instance, Kept, Seat, Server, id_of, lines_of, unit_of};
+use crate::instance::{Found, Instance, Server};
 use crate::last::counter_of;
 use crate::sandbox::write_secret;
+use crate::seat::{Kept, Seat, id_of, lines_of, unit_of};
 
 const WAIT_MS: u64 = 30_000;
 const ASK_TIMEOUT: Duration = Duration::from_secs(45);

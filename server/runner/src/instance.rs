@@ -5,13 +5,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use domain::wire::{InstanceReport, InstanceSpec, LastRead, LogStream};
-use domain::{InstanceId, InstanceState, Life, Reason, Wanted};
-use serde::{Deserialize, Serialize};
+use domain::wire::InstanceSpec;
+use domain::{InstanceState, Reason, Wanted};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::bundle::{Bind, Program};
 use crate::health::{self, Listening, Probe};
 use crate::images::{ImageError, Images, Mounted};
-use crate::lines::{Lines, Meta};
+use crate::lines::Lines;
 use crate::meters::Meters;
 use crate::mount;
 use crate::net::Kind;
-use crate::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, make_dir, write_secret};
+use crate::sandbox::{Exit, Output, Sandbox, SandboxError, Slice, Spec, Tie, make_dir};
+use crate::seat::{Kept, Seat, lines_of, unit_of};
 
 /// A start that goes on longer makes room for the next one.
 const START_TURN: Duration = Duration::from_secs(3);
@@ -81,104 +80,6 @@ pub(crate) enum StartError {
     },
 }
 
-/// What the next runner must know of an instance. On tmpfs, root 0600, with the environment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Kept {
-    pub spec: InstanceSpec,
-    pub restarts: u32,
-    pub was_healthy: bool,
-    /// Counters that began with it are another life's than those of the same instance before.
-    #[serde(default)]
-    pub generation: Option<i64>,
-}
-
-impl Kept {
-    fn path(slice: &Slice, id: InstanceId) -> PathBuf {
-        slice.instances_dir().join(id.to_string())
-    }
-
-    fn write(&self, slice: &Slice) -> io::Result<()> {
-        write_secret(&Self::path(slice, self.spec.id), &serde_json::to_string(self).map_err(io::Error::other)?)
-    }
-
-    fn forget(&self, slice: &Slice) -> io::Result<()> {
-        match std::fs::remove_file(Self::path(slice, self.spec.id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
-    }
-
-    /// Of every instance that a former runner had begun and not ended.
-    pub fn all(slice: &Slice) -> io::Result<Vec<Self>> {
-        let files = std::fs::read_dir(slice.instances_dir())?;
-        Ok(files.flatten().filter_map(|f| serde_json::from_slice(&std::fs::read(f.path()).ok()?).ok()).collect())
-    }
-
-    pub fn of(slice: &Slice, id: InstanceId) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(Self::path(slice, id)).ok()?).ok()
-    }
-}
-
-/// Where an instance's lines belong.
-pub fn lines_of(spec: &InstanceSpec) -> Meta {
-    let origin = format!("instance/{}", spec.id);
-    match spec.once {
-        // It is a part of the deploy that made the release.
-        Some(_) => {
-            Meta { stream: LogStream::Deploy(spec.app, spec.release.0), origin, source: spec.process.to_string() }
-        }
-        None => Meta { stream: LogStream::App(spec.app), origin, source: format!("{}.{}", spec.process, spec.index) },
-    }
-}
-
-pub fn unit_of(id: InstanceId) -> String {
-    format!("i{id}")
-}
-
-/// The instance whose unit this is.
-pub fn id_of(unit: &str) -> Option<InstanceId> {
-    unit.strip_prefix('i')?.parse().ok()
-}
-
-/// What others see of an instance.
-pub struct Seat {
-    pub spec: InstanceSpec,
-    pub life: Life,
-    pub wanted: watch::Sender<Wanted>,
-    /// Before, what counters there are of the instance are another life's.
-    begun: AtomicBool,
-    report: Mutex<InstanceReport>,
-}
-
-impl Seat {
-    pub fn new(spec: InstanceSpec, life: Life, kept: &Kept, begun: bool) -> Self {
-        let report = InstanceReport {
-            id: spec.id,
-            // An adopted one serves as before until a check says otherwise.
-            state: if kept.was_healthy { InstanceState::Healthy } else { InstanceState::Starting },
-            reason: None,
-            restarts: kept.restarts,
-            again_ms: 0,
-            last: None,
-        };
-        let wanted = watch::Sender::new(spec.wanted);
-        Self { spec, life, wanted, begun: begun.into(), report: Mutex::new(report) }
-    }
-
-    pub fn has_begun(&self) -> bool {
-        self.begun.load(Relaxed)
-    }
-
-    /// What its counters said at its end.
-    pub fn ended(&self, last: Option<LastRead>) {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).last = last;
-    }
-
-    pub fn report(&self) -> InstanceReport {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 pub struct Instance {
     pub(crate) server: Arc<Server>,
     seat: Arc<Seat>,
@@ -218,14 +119,9 @@ impl Instance {
     }
 
     fn tell(&self, state: InstanceState, reason: Option<Reason>) {
-        let mut report = self.seat.report.lock().unwrap_or_else(PoisonError::into_inner);
         let again = if state == InstanceState::Crashed { self.back_off } else { Duration::ZERO };
         let again_ms = u64::try_from(again.as_millis()).unwrap_or(u64::MAX);
-        let (id, restarts) = (self.kept.spec.id, self.kept.restarts);
-        let new = InstanceReport { id, state, reason, restarts, again_ms, last: report.last.clone() };
-        if *report != new {
-            *report = new;
-            drop(report);
+        if self.seat.tell(state, reason, self.kept.restarts, again_ms) {
             self.server.changed.notify_one();
         }
     }
@@ -365,7 +261,7 @@ impl Instance {
         if !self.seat.has_begun() {
             server.salvage(&self.unit).await.map_err(prepare("its counters"))?;
             server.slice.remove_unit(&self.unit)?;
-            self.seat.begun.store(true, Relaxed);
+            self.seat.begin();
         }
         if self.image.is_none() {
             self.image = Some(server.images.acquire(&spec.image).await?);

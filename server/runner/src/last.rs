@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use domain::wire::LastRead;
 use domain::{AppId, InstanceId, Life, Meter, Time};
 
-use crate::instance::{Seat, Server, id_of, unit_of};
+use crate::instance::Server;
 use crate::net::Counted;
+use crate::seat::{Seat, id_of, unit_of};
 
 /// The counter of what a life sends to the internet.
 pub fn counter_of(life: &Life) -> String {

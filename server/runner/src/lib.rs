@@ -24,6 +24,7 @@ mod once;
 mod orders;
 mod process;
 mod sandbox;
+mod seat;
 mod seccomp;
 mod skeleton;
 mod told;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use domain::wire::Once;
 use domain::{InstanceId, InstanceState, Reason};
 
-use crate::instance::{Instance, Run, id_of, unit_of};
+use crate::instance::{Instance, Run};
 use crate::sandbox::{Exit, Sandbox};
+use crate::seat::{id_of, unit_of};
 
 /// Notes on disk that it is begun: who finds the note does not begin it.
 pub fn claim(dir: &Path, id: InstanceId) -> io::Result<()> {

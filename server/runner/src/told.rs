@@ -8,8 +8,8 @@ use domain::{Life, Meter};
 
 use crate::cgroup::Cgroups;
 use crate::counters;
-use crate::instance::id_of;
 use crate::net::table_of;
+use crate::seat::id_of;
 
 /// Of each instance of a slice that runs: CPU time in microseconds, and bytes that it sent to the internet.
 pub fn counters_of(slice: u32) -> io::Result<Vec<(Life, Meter, u64)>> {

@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Converge;
-use crate::instance::{Seat, Server, unit_of};
+use crate::instance::Server;
+use crate::seat::{Seat, unit_of};
 
 /// Above the stop timeout that an instance may have.
 const APPS_END: Duration = Duration::from_secs(35);

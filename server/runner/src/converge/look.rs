@@ -7,8 +7,9 @@ use std::time::{Instant, SystemTime};
 use domain::{AppId, InstanceId, Life, Meter, Sample, Time, Work};
 use plan::{Look, Outbox, Stretches};
 
-use crate::instance::{Seat, Server, unit_of};
+use crate::instance::Server;
 use crate::last::counter_of;
+use crate::seat::{Seat, unit_of};
 
 /// Every so many looks, and at the end of a stretch, memory and the network's counters too.
 const WIDE_EVERY: u32 = 5;
