@@ -10,6 +10,7 @@ mod post;
 mod show;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use domain::{Secret, Time};
@@ -64,16 +65,22 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), BillingError> {
     let db = Db::open(&config.database_url, 2).map_err(|cause| BillingError::Database { cause })?;
     let work = async {
-        let (mut clock, mut failing) = (Clock::default(), false);
+        let (mut clock, mut failing, mut unposted) = (Clock::default(), false, BTreeMap::new());
         loop {
             match look(&db, &config.server_name, &mut clock).await {
                 Ok(done) => {
                     if std::mem::take(&mut failing) {
                         info!("the ledger is written again");
                     }
-                    if let Some(done) = done.filter(|done| *done != Progress::default()) {
-                        let Progress { hours, postings, late } = done;
-                        info!(hours, postings, late, "posted {hours} hours: {postings} postings");
+                    if let Some(Progress { hours, postings, late, unposted: now }) = done {
+                        if (hours, postings, late) != (0, 0, 0) {
+                            info!(hours, postings, late, "posted {hours} hours: {postings} postings");
+                        }
+                        // Once, though each look finds it again.
+                        for (customer, cause) in now.iter().filter(|(of, cause)| unposted.get(*of) != Some(*cause)) {
+                            error!(customer.id = %customer, "customer {customer} is not posted, and is tried again: {cause}");
+                        }
+                        unposted = now;
                     }
                 }
                 // Somebody else posted, or leads by now: the next look sees it.

@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::{CustomerId, Month, Time};
-use plan::{Chain, PricePlan, Tail, Usage, Use};
+use plan::{Chain, PostError, PricePlan, Tail, Usage, Use};
 use store::ledger::{self, Key, New};
 use store::{Db, StoreError, leader};
-use tracing::error;
-
 use crate::{BillingError, doing};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -22,12 +20,14 @@ const LATE_MAX: i64 = 500;
 const SIZES_KEPT: Duration = Duration::from_secs(48 * 3600);
 
 /// What a look did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
     pub hours: u32,
     pub postings: u32,
     /// Readings that came after their hour was posted.
     pub late: u32,
+    /// Who could not be posted, and first of what: each look tries again.
+    pub unposted: BTreeMap<CustomerId, PostError>,
 }
 
 /// Posts as the leader of an epoch: what it writes in another's is refused.
@@ -55,7 +55,9 @@ impl<'a> Poster<'a> {
         }
         let plans = self.plans().await?;
         let mut done = Progress::default();
-        while self.late(&plans, &mut done).await? {}
+        // What is noted again meanwhile is the next look's.
+        let newest = ledger::newest_late(self.db.pool()).await.map_err(doing("could not ask what came late"))?;
+        while self.late(&plans, newest, &mut done).await? {}
         let mut hour = at.posted;
         while hour < complete {
             self.hour(&plans, hour, &mut done).await?;
@@ -89,16 +91,17 @@ impl<'a> Poster<'a> {
     }
 
     /// False: nothing that came late is left.
-    async fn late(&self, plans: &Plans, done: &mut Progress) -> Result<bool, BillingError> {
-        let late = ledger::late(self.db.pool(), LATE_MAX).await;
+    async fn late(&self, plans: &Plans, newest: i64, done: &mut Progress) -> Result<bool, BillingError> {
+        let late = ledger::late(self.db.pool(), newest, LATE_MAX).await;
         let (notes, keys) = late.map_err(doing("could not ask what came late"))?;
         if notes.is_empty() {
             return Ok(false);
         }
-        done.late += u32::try_from(notes.len()).unwrap_or(u32::MAX);
         let customers = keys.iter().map(|key| key.customer).collect();
         let months = keys.iter().map(|key| Month::of(key.hour)).collect();
-        done.postings += self.post(plans, &customers, &months, &keys, &notes).await?;
+        if self.post(plans, &customers, &months, &keys, &notes, done).await? {
+            done.late += u32::try_from(notes.len()).unwrap_or(u32::MAX);
+        }
         Ok(true)
     }
 
@@ -108,17 +111,16 @@ impl<'a> Poster<'a> {
         let month = Month::of(hour);
         let months = BTreeSet::from([month]);
         let mut customers: BTreeSet<CustomerId> = keys.iter().map(|key| key.customer).collect();
-        // Who decided on a new version has cut the month: what is posted of it may cost something else now.
-        if plans.values().any(|versions| plan::segments(month, versions).len() > 1) {
-            let posted = ledger::posted_to(self.db.pool(), month).await;
-            customers.extend(posted.map_err(doing("could not ask of whom something is posted"))?);
-        }
+        // Who decided on a new version has cut the month, and who took one back has mended it: what is posted of it may
+        // cost something else now.
+        let posted = ledger::posted_to(self.db.pool(), month).await;
+        customers.extend(posted.map_err(doing("could not ask of whom something is posted"))?);
         let (mut batch, mut some): (BTreeSet<CustomerId>, Vec<Key>) = Default::default();
         for customer in customers {
             let theirs = keys.partition_point(|key| key.customer <= customer);
             let theirs: Vec<Key> = keys.drain(..theirs).collect();
             if !batch.is_empty() && (some.len() + theirs.len() > KEYS_MAX || batch.len() >= CUSTOMERS_MAX) {
-                done.postings += self.post(plans, &batch, &months, &some, &[]).await?;
+                self.post(plans, &batch, &months, &some, &[], done).await?;
                 batch.clear();
                 some.clear();
             }
@@ -126,7 +128,7 @@ impl<'a> Poster<'a> {
             some.extend(theirs);
         }
         if !batch.is_empty() {
-            done.postings += self.post(plans, &batch, &months, &some, &[]).await?;
+            self.post(plans, &batch, &months, &some, &[], done).await?;
         }
         let passed = async {
             let mut tx = self.db.begin().await?;
@@ -137,7 +139,7 @@ impl<'a> Poster<'a> {
         passed.await.map_err(doing("could not note how far the ledger is"))
     }
 
-    /// One transaction: whole or not at all, and once. How many postings it made.
+    /// One transaction: whole or not at all, and once. False: somebody could not be posted, which is noted.
     async fn post(
         &self,
         plans: &Plans,
@@ -145,32 +147,42 @@ impl<'a> Poster<'a> {
         months: &BTreeSet<Month>,
         keys: &[Key],
         notes: &[i64],
-    ) -> Result<u32, BillingError> {
+        done: &mut Progress,
+    ) -> Result<bool, BillingError> {
         let post = async {
             let mut tx = self.db.begin().await?;
-            let new = propose(&mut tx, plans, customers, months, keys).await?;
+            let (new, unposted) = propose(&mut tx, plans, customers, months, keys).await?;
             if !new.is_empty() {
                 ledger::insert(&mut tx, &new).await?;
             }
             if !notes.is_empty() {
                 ledger::forget_late(&mut tx, notes).await?;
             }
+            if !unposted.is_empty() {
+                let again = keys.iter().filter(|key| unposted.contains_key(&key.customer)).copied();
+                ledger::note_late(&mut tx, &again.collect::<Vec<_>>()).await?;
+            }
             // Last, since nobody can renew the lease until the end.
             leader::check(&mut tx, self.epoch).await?;
             tx.commit().await?;
-            Ok::<u32, StoreError>(u32::try_from(new.len()).unwrap_or(u32::MAX))
+            Ok::<_, StoreError>((new.len(), unposted))
         };
-        post.await.map_err(doing("could not post"))
+        let (made, unposted) = post.await.map_err(doing("could not post"))?;
+        done.postings += u32::try_from(made).unwrap_or(u32::MAX);
+        let all = unposted.is_empty();
+        unposted.into_iter().for_each(|(customer, cause)| _ = done.unposted.entry(customer).or_insert(cause));
+        Ok(all)
     }
 }
 
+/// What is to be posted, and who cannot be: the others are all the same.
 async fn propose(
     tx: &mut store::Tx,
     plans: &Plans,
     customers: &BTreeSet<CustomerId>,
     months: &BTreeSet<Month>,
     keys: &[Key],
-) -> Result<Vec<New>, StoreError> {
+) -> Result<(Vec<New>, BTreeMap<CustomerId, PostError>), StoreError> {
     let ids: Vec<i64> = customers.iter().map(|customer| customer.0).collect();
     let every_month: Vec<Month> = months.iter().copied().collect();
     let versions = plans.values().flat_map(|versions| months.iter().flat_map(|month| plan::segments(*month, versions)));
@@ -195,18 +207,17 @@ async fn propose(
         posted.insert(of, row.posted);
     }
     let currencies: BTreeMap<CustomerId, String> = ledger::currencies(&mut ***tx, &ids).await?.into_iter().collect();
-    let mut new = Vec::new();
+    let (mut new, mut unposted) = (Vec::new(), BTreeMap::new());
     for customer in customers {
         let versions = currencies.get(customer).and_then(|currency| plans.get(currency));
         let (usage, posted) = used.remove(customer).unwrap_or_default();
         let tails = tails.remove(customer).unwrap_or_default();
         match plan::post(versions.map_or(&[], Vec::as_slice), &usage, &posted, &tails) {
             Ok(postings) => new.extend(postings.into_iter().map(|posting| row(*customer, posting))),
-            // The others are posted all the same; `berth ledger verify` goes on saying so.
-            Err(cause) => error!(customer.id = %customer, "customer {customer} is not posted: {cause}"),
+            Err(cause) => drop(unposted.insert(*customer, cause)),
         }
     }
-    Ok(new)
+    Ok((new, unposted))
 }
 
 fn row(customer: CustomerId, posting: plan::Posting) -> New {

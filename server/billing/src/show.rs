@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use domain::{AppId, CustomerId, Meter, Money, Month, Time};
-use plan::{PricePlan, Usage, Use, Used};
+use domain::{CustomerId, Meter, Money, Month, Time};
+use plan::{PricePlan, Use, Used};
 use serde::Serialize;
 use store::ledger::{self, audit};
 use store::{Db, StoreError};
@@ -81,28 +81,15 @@ pub async fn show(db: &Db, called: &str, month: Option<Month>) -> Result<Account
         posted_micros = posted_micros.saturating_add(row.amount.micros());
     }
     // What runs now: the hours that are not posted, less what is on the way to be.
-    let mut derived: BTreeMap<AppId, Vec<_>> = BTreeMap::new();
-    for reading in ledger::derived(&mut **tx, at.posted, at.now, Some(customer)).await? {
-        derived.entry(reading.app).or_default().push(reading);
+    let readings = store::bill::fresh(&mut **tx, customer, at.posted, at.derived, at.now, at.now.hour()).await?;
+    let mut usage = plan::usage(&readings);
+    usage.retain(|of, _| of.hour >= at.posted);
+    let mut units: BTreeMap<Use, i64> =
+        usage.into_iter().map(|(of, units)| (of, i64::try_from(units).unwrap_or(i64::MAX))).collect();
+    for row in store::bill::posted_hours(&mut **tx, customer, None, None, at.posted, at.now).await? {
+        *units.entry(Use { hour: row.hour, app: row.app_id, meter: row.meter }).or_default() -= row.units;
     }
-    let soon = at.now.plus(std::time::Duration::from_secs(3600));
-    for app in &apps {
-        let mut readings = audit::readings(&mut tx, app.id, at.posted, soon).await?;
-        let now = derived.remove(&app.id).unwrap_or_default();
-        if !now.is_empty() {
-            let before = audit::readings_before(&mut tx, app.id, at.posted).await?;
-            readings.extend(before.into_iter().filter(|r| now.iter().any(|n| n.life == r.life && n.meter == r.meter)));
-            readings.extend(now);
-        }
-        let mut usage: Usage = plan::usage(&readings);
-        usage.retain(|of, _| of.hour >= at.posted);
-        let mut units: BTreeMap<Use, i64> =
-            usage.into_iter().map(|(of, units)| (of, i64::try_from(units).unwrap_or(i64::MAX))).collect();
-        for row in audit::posted(&mut tx, app.id, at.posted, soon).await? {
-            *units.entry(Use { hour: row.hour, app: app.id, meter: row.meter }).or_default() -= row.units;
-        }
-        plan::add_units(&mut used, &parts, units);
-    }
+    plan::add_units(&mut used, &parts, units);
     let bill = plan::bill(&parts, &used).ok_or(ShowError::TooMuch)?;
     let mut meters: BTreeMap<Meter, u64> = BTreeMap::new();
     for line in &bill.lines {

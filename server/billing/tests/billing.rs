@@ -155,7 +155,49 @@ async fn a_price_that_is_decided_on_cuts_what_is_posted_already() {
         let included = 720_000_000 * part / month.length().as_secs();
         let over = i64::try_from(719_000_000_u64.saturating_sub(included)).unwrap();
         assert_eq!(lab.number(&format!("{owed}2")).await, over, "a unit of a million costs a million micro-units");
+        // As if it had been taken back: what was posted is of the whole month again, of whoever uses nothing too.
+        lab.run(&format!("delete from price_plan where since = '{cut}'; update billing set posted = '{hour}'")).await;
+        lab.post().await;
+        assert_eq!(lab.number(&format!("{owed}2")).await, 0);
     }
+    lab.is_clean().await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_posted_is_told_and_tried_again_and_nobody_waits_for_them() {
+    let lab = Lab::new().await;
+    let (dear, other) = (lab.app(1, "dear").await, lab.app(2, "other").await);
+    let price = async |micros: u64| {
+        let sql = format!("update price_plan set prices = jsonb_set(prices, '{{requests,tiers,0,micros}}', '{micros}')");
+        lab.run(&sql).await;
+    };
+    price(u64::MAX / 2).await;
+    for (hour, value) in [(0.5, 40_000_000), (2.5, 90_000_000)] {
+        lab.read(dear, "file", Meter::Requests, hour, value).await;
+        lab.read(dear, "boot/1", Meter::Cpu, hour, value).await;
+        lab.read(other, "boot/2", Meter::Cpu, hour, value).await;
+    }
+    for turn in 0..3 {
+        let done = lab.post().await;
+        let told: Vec<String> = done.unposted.iter().map(|(of, cause)| format!("{of}: {cause}")).collect();
+        let first = lab.at(0.0);
+        assert_eq!(told, [format!("1: requests of app {dear} in the hour of {first}: more than an amount holds")]);
+        assert!((done.hours > 0) == (turn == 0), "{done:?}");
+        assert_eq!(lab.posted(other, Meter::Cpu).await, [(0, 40_000_000), (2, 50_000_000)]);
+        assert_eq!(lab.posted(dear, Meter::Cpu).await, []);
+    }
+    // What one counter says is too much for any price.
+    lab.read(other, "boot/2", Meter::Cpu, 3.5, u64::MAX).await;
+    lab.read(other, "boot/3", Meter::Cpu, 3.5, u64::MAX).await;
+    price(100_000).await;
+    let done = lab.post().await;
+    assert_eq!(done.unposted.keys().map(|of| of.0).collect::<Vec<_>>(), [2]);
+    assert_eq!(lab.posted(dear, Meter::Requests).await, [(0, 40_000_000), (2, 50_000_000)]);
+    assert_eq!(lab.posted(dear, Meter::Cpu).await, [(0, 40_000_000), (2, 50_000_000)]);
+    lab.run(&format!("delete from reading where app_id = {other} and hour = '{}'", lab.at(3.0))).await;
+    let done = lab.post().await;
+    assert!(done.unposted.is_empty() && done.postings == 0, "{done:?}");
+    assert_eq!(lab.post().await, billing::Progress::default());
     lab.is_clean().await;
 }
 

@@ -73,9 +73,9 @@ impl Commands {
 
     /// Whether the address of who asks is confirmed; and their customer's approval.
     pub(crate) async fn confirmed(&self, tx: &mut Tx, actor: &Actor) -> Result<Approval, CommandError> {
-        let standing = store::user::standing(&mut ***tx, actor.user, actor.customer).await?;
-        let standing = standing.ok_or(CommandError::NotFound { what: "user" })?;
-        if standing.confirmed { Ok(standing.approval) } else { Err(CommandError::NotConfirmed) }
+        let who = store::user::who(&mut ***tx, actor.user, actor.customer).await?;
+        let who = who.ok_or(CommandError::NotFound { what: "user" })?;
+        if who.confirmed { Ok(who.approval) } else { Err(CommandError::NotConfirmed) }
     }
 
     /// By the button of the page that a mailed link opens: the link is spent by this.

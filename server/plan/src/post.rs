@@ -112,6 +112,8 @@ fn next(
     units: i64,
     used_after: u64,
 ) -> Option<Posting> {
+    // In the ledger it has a sign.
+    i64::try_from(used_after).ok()?;
     let owed_after = owed(part, chain.meter, used_after)?;
     let amount = owed_after.minus(tail.map_or(Money::ZERO, |tail| tail.owed))?;
     let place = tail.map_or(0, |tail| tail.place).checked_add(1)?;

@@ -128,21 +128,6 @@ pub async fn posted_days(
     .await?)
 }
 
-/// How far the ledger is: whole hours.
-#[derive(Debug, Clone, Copy)]
-pub struct Standing {
-    /// What was used before costs nothing.
-    pub begun: Time,
-    /// Readings of derived meters are here of all hours before.
-    pub derived: Time,
-    /// All hours before are posted.
-    pub posted: Time,
-}
-
-pub async fn standing(db: impl PgExecutor<'_>) -> Result<Standing> {
-    Ok(query_as!(Standing, "select begun, derived, posted from billing").fetch_one(db).await?)
-}
-
 /// The first hour that anything is posted of.
 pub async fn first_hour(db: impl PgExecutor<'_>, customer: CustomerId) -> Result<Option<Time>> {
     Ok(query_scalar!(r#"select min(hour) as "hour: Time" from posting where customer_id = $1"#, customer.0)

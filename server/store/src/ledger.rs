@@ -1,7 +1,7 @@
 //! The ledger: how far it is, what is to be posted, and postings, which nobody changes. For the engine that posts and
 //! for whoever verifies; across owners.
 
-use domain::{AppId, CustomerId, Life, Meter, Money, Month, PricePlanId, Prices, Reading, Time};
+use domain::{AppId, CustomerId, Meter, Money, Month, PricePlanId, Prices, Time};
 use sqlx::types::Json;
 use sqlx::{PgExecutor, query, query_as, query_scalar};
 
@@ -57,29 +57,6 @@ pub async fn derive(tx: &mut Tx, hour: Time, end: Time) -> Result<bool> {
     .execute(&mut ***tx)
     .await?;
     Ok(true)
-}
-
-/// The values of derived meters at a moment: of what lived after `after`.
-pub async fn derived(
-    db: impl PgExecutor<'_>,
-    after: Time,
-    at: Time,
-    customer: Option<CustomerId>,
-) -> Result<Vec<Reading>> {
-    let rows = query!(
-        r#"select life as "life!: Life", app_id as "app_id!: AppId", meter as "meter!: Meter", value as "value!"
-           from derived($1, $2, $3) where value > 0"#,
-        after as Time,
-        at as Time,
-        customer.map(|customer| customer.0)
-    )
-    .fetch_all(db)
-    .await?;
-    let reading = |row: (Life, AppId, Meter, i64)| {
-        let (life, app, meter, value) = row;
-        Reading { life, app, meter, hour: at.hour(), value: u64::try_from(value).unwrap_or(0), at }
-    };
-    Ok(rows.into_iter().map(|row| reading((row.life, row.app_id, row.meter, row.value))).collect())
 }
 
 /// How large things were on disk long ago is not asked again.
@@ -156,16 +133,22 @@ pub async fn posted_to(db: impl PgExecutor<'_>, month: Month) -> Result<Vec<Cust
     .await?)
 }
 
-/// The oldest readings that came late: their notes, and what has to be looked at again.
-pub async fn late(db: impl PgExecutor<'_>, limit: i64) -> Result<(Vec<i64>, Vec<Key>)> {
+/// The newest note of a reading that came late.
+pub async fn newest_late(db: impl PgExecutor<'_>) -> Result<i64> {
+    Ok(query_scalar!(r#"select coalesce(max(id), 0) as "id!" from reading_late"#).fetch_one(db).await?)
+}
+
+/// The oldest readings that came late, up to a note: their notes, and what has to be looked at again.
+pub async fn late(db: impl PgExecutor<'_>, newest: i64, limit: i64) -> Result<(Vec<i64>, Vec<Key>)> {
     let rows = query!(
         r#"select n.id as "note!", a.customer_id as "customer?: CustomerId", r.app_id as "app?: AppId",
                   r.meter as "meter?: Meter", r.hour as "hour?: Time"
-           from (select * from reading_late order by id limit $1) n
+           from (select * from reading_late where id <= $1 order by id limit $2) n
            cross join billing b
            left join reading r on r.life = n.life and r.app_id = n.app_id and r.meter = n.meter and r.hour >= n.hour
                and r.hour >= date_trunc('hour', b.begun, 'UTC') and r.hour < b.posted
            left join app a on a.id = r.app_id"#,
+        newest,
         limit
     )
     .fetch_all(db)
@@ -182,6 +165,29 @@ pub async fn late(db: impl PgExecutor<'_>, limit: i64) -> Result<(Vec<i64>, Vec<
     keys.sort_unstable();
     keys.dedup();
     Ok((notes, keys))
+}
+
+/// Has readings looked at again: of each life the first hour, since those after it are looked at with it.
+pub async fn note_late(tx: &mut Tx, keys: &[Key]) -> Result<()> {
+    let (apps, meters, hours) = columns(keys);
+    query!(
+        "insert into reading_late (life, app_id, meter, hour)
+         select r.life, r.app_id, r.meter, min(r.hour)
+         from unnest($1::int8[], $2::text[], $3::timestamptz[]) k(app, meter, hour)
+         join reading r on r.app_id = k.app and r.meter = k.meter and r.hour = k.hour
+         group by r.life, r.app_id, r.meter",
+        &apps,
+        &meters,
+        &hours as &[Time]
+    )
+    .execute(&mut ***tx)
+    .await?;
+    Ok(())
+}
+
+fn columns(keys: &[Key]) -> (Vec<i64>, Vec<String>, Vec<Time>) {
+    let row = |key: &Key| (key.app.0, key.meter.as_str().to_owned(), key.hour);
+    keys.iter().map(row).collect()
 }
 
 pub async fn forget_late(tx: &mut Tx, notes: &[i64]) -> Result<()> {
@@ -238,16 +244,14 @@ pub struct Used {
 /// Use in an hour is what its readings have more than the highest of their lives before. (Values of one life that
 /// contradict the order of their hours are within minutes of each other: clocks that are off by more are refused.)
 pub async fn used(tx: &mut Tx, keys: &[Key]) -> Result<Vec<Used>> {
-    let apps: Vec<i64> = keys.iter().map(|key| key.app.0).collect();
-    let meters: Vec<String> = keys.iter().map(|key| key.meter.as_str().to_owned()).collect();
-    let hours: Vec<Time> = keys.iter().map(|key| key.hour).collect();
+    let (apps, meters, hours) = columns(keys);
     Ok(query_as!(
         Used,
         r#"select k.app as "app!: AppId", k.meter as "meter!: Meter", k.hour as "hour!: Time",
                   u.units as "units!", p.units as "posted!"
            from unnest($1::int8[], $2::text[], $3::timestamptz[]) k(app, meter, hour)
            cross join lateral (
-               select coalesce(sum(greatest(r.value - before.value, 0)), 0)::int8 as units
+               select least(coalesce(sum(greatest(r.value - before.value, 0)), 0), 9223372036854775807)::int8 as units
                from reading r cross join lateral (
                    select greatest(0,
                        (select b.value from reading b where b.life = r.life and b.app_id = r.app_id

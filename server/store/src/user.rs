@@ -108,26 +108,6 @@ pub async fn create_customer(tx: &mut Tx, name: &str, approval: Approval) -> Res
         .await?)
 }
 
-/// Whether somebody may begin to use Berth.
-#[derive(Debug, Clone, Copy)]
-pub struct Standing {
-    pub confirmed: bool,
-    pub approval: Approval,
-}
-
-pub async fn standing(db: impl PgExecutor<'_>, user: UserId, customer: CustomerId) -> Result<Option<Standing>> {
-    Ok(query_as!(
-        Standing,
-        r#"select u.confirmed is not null as "confirmed!", c.approval
-           from users u join membership m on m.user_id = u.id join customer c on c.id = m.customer_id
-           where u.id = $1 and c.id = $2"#,
-        user.0,
-        customer.0
-    )
-    .fetch_optional(db)
-    .await?)
-}
-
 /// The address was shown to be theirs. False: it was known to be.
 pub async fn confirm(tx: &mut Tx, user: UserId) -> Result<bool> {
     let done = query!("update users set confirmed = now() where id = $1 and confirmed is null", user.0)

@@ -81,7 +81,7 @@ impl Commands {
         let currency = store::bill::currency(&mut **tx, customer).await?;
         let currency = currency.ok_or(CommandError::NotFound { what: "customer" })?;
         let versions = price_plans(store::bill::prices(&mut **tx, &currency).await?);
-        let standing = store::bill::standing(&mut **tx).await?;
+        let standing = store::ledger::progress(&mut **tx).await?;
         let posted = store::bill::posted(&mut **tx, customer, month).await?;
         let days = store::bill::posted_days(&mut **tx, customer, month.from().minus(WEEK), month.to()).await?;
         let first = store::bill::first_hour(&mut **tx, customer).await?;
@@ -96,6 +96,8 @@ impl Commands {
             }
             false => Vec::new(),
         };
+        // Of an hour that is on the way to be posted, some is in `posted` already.
+        let on_the_way = store::bill::posted_hours(&mut **tx, customer, None, None, from, until).await?;
         let named = store::bill::named(&mut **tx, customer).await?;
         tx.commit().await?;
 
@@ -114,6 +116,12 @@ impl Commands {
             }
         }
         let mut fresh = plan::usage(&readings);
+        for row in on_the_way {
+            let units = u64::try_from(row.units).unwrap_or(0);
+            if let Some(fresh) = fresh.get_mut(&Use { hour: row.hour, app: row.app_id, meter: row.meter }) {
+                *fresh = fresh.saturating_sub(units);
+            }
+        }
         fresh.retain(|of, units| from <= of.hour && of.hour < until && *units > 0);
         plan::cost::add_fresh(&mut of_days, month, &segments, &used, &fresh).ok_or_else(too_much)?;
         let units = |(of, units): (&Use, &u64)| (*of, i64::try_from(*units).unwrap_or(i64::MAX));

@@ -72,7 +72,7 @@ impl Commands {
         let mut tx = self.db.snapshot().await?;
         let currency = store::bill::currency(&mut **tx, customer).await?.unwrap_or_default();
         let versions = price_plans(store::bill::prices(&mut **tx, &currency).await?);
-        let complete = store::bill::standing(&mut **tx).await?.posted;
+        let complete = store::ledger::progress(&mut **tx).await?.posted;
         let month = Month::of(now);
         let posted = store::bill::posted(&mut **tx, customer, month).await?;
         let deploys = store::deploy::list(&mut **tx, app.id, RELEASES).await?;

@@ -124,28 +124,6 @@ pub async fn readings(tx: &mut Tx, app: AppId, from: Time, to: Time) -> Result<V
     Ok(rows.into_iter().map(|row| reading((row.life, row.meter, row.hour, row.value, row.at))).collect())
 }
 
-/// The highest value of each life of derived meters before an hour, as of the hour before it.
-pub async fn readings_before(tx: &mut Tx, app: AppId, hour: Time) -> Result<Vec<Reading>> {
-    let rows = query!(
-        r#"select life as "life!: Life", meter as "meter!: Meter", max(value) as "value!" from reading
-           where app_id = $1 and meter in ('memory', 'storage') and hour < $2 group by life, meter"#,
-        app.0,
-        hour as Time
-    )
-    .fetch_all(&mut ***tx)
-    .await?;
-    let before = hour.minus(std::time::Duration::from_secs(3600));
-    let reading = |(life, meter, value): (Life, Meter, i64)| Reading {
-        life,
-        app,
-        meter,
-        hour: before,
-        value: u64::try_from(value).unwrap_or(0),
-        at: hour,
-    };
-    Ok(rows.into_iter().map(|row| reading((row.life, row.meter, row.value))).collect())
-}
-
 /// What is posted of an app in an hour.
 #[derive(Debug, Clone)]
 pub struct PostedHour {
