@@ -335,6 +335,24 @@ pub struct DayAmount {
     pub busy: bool,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Error {
+    pub error: ErrorDetail,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For programs: `invalid`, `not_found`, `conflict`, `unauthenticated`, `forbidden`, `limit`, `away`, `internal`,
+    /// or of the request itself `method_not_allowed`, `too_large`.
+    pub kind: &'static str,
+    /// What happened, as a sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Which field of the body, or parameter of the address, was wrong.
+    pub field: Option<String>,
+}
+
 fn at(time: Time) -> String {
     time.to_string()
 }

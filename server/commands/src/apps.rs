@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use domain::{
-    AppId, AppName, AppState, DeployState, Hostname, InstanceState, Month, ProcessName, Reason, ReleaseNumber, Wanted,
+    AppId, AppName, AppState, DeployState, Hostname, InstanceState, ProcessName, Reason, ReleaseNumber, Wanted,
 };
 use store::app::Reserved;
 use store::deploy::{Deploy, DeployStep};
 use store::instance::Instance;
 
-use crate::billing::{known, now};
+use crate::billing::known;
 use crate::verbs::processes;
 use crate::{
     Actor, AppDisk, AppHealth, AppRow, AppView, CommandError, Commands, DeployRow, DiskView, InstanceView, Offer,
@@ -28,7 +28,6 @@ impl Commands {
             let instances = store::instance::list(&mut **tx, actor.customer).await?;
             let reserved = store::app::reserved(&mut **tx, actor.customer).await?;
             tx.commit().await?;
-            let books = known(self.books(actor.customer, Month::of(now()), now()).await);
             let deploys: HashMap<AppId, &Deploy> = deploys.iter().map(|deploy| (deploy.app_id, deploy)).collect();
             let reserved: HashMap<AppId, &Reserved> = reserved.iter().map(|app| (app.app_id, app)).collect();
             let mut of_apps: HashMap<AppId, Vec<&Instance>> = HashMap::new();
@@ -46,7 +45,7 @@ impl Commands {
                     release: app.release_number,
                     last_deploy: last.map(|d| deploy_row(d.clone(), app.release_number, Vec::new())),
                     created: app.created,
-                    cost: books.as_ref().map(|books| books.cuts.apps.get(&app.id).copied().unwrap_or_default()),
+                    cost: None,
                 }
             };
             let mut rows: Vec<AppRow> = apps.into_iter().map(row).collect();
@@ -99,6 +98,16 @@ impl Commands {
             })
         })
         .await
+    }
+
+    /// Apps with what each costs.
+    pub async fn apps_with_cost(&self, actor: &Actor) -> Result<Vec<AppRow>, CommandError> {
+        let (apps, costs) = tokio::join!(self.apps(actor), self.costs(actor));
+        let (mut apps, costs) = (apps?, known(costs));
+        for app in &mut apps {
+            app.cost = costs.as_ref().map(|costs| costs.get(&app.name).copied().unwrap_or_default());
+        }
+        Ok(apps)
     }
 
     /// An app with what it costs.

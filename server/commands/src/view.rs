@@ -72,7 +72,7 @@ pub struct AppRow {
     pub release: Option<ReleaseNumber>,
     pub last_deploy: Option<DeployRow>,
     pub created: Time,
-    /// This month so far; `None`: it cannot be known just now.
+    /// This month so far; `None`: it was not asked for, or cannot be known just now.
     pub cost: Option<Cost>,
 }
 
@@ -94,7 +94,7 @@ pub struct AppView {
     pub deploys: Vec<DeployRow>,
     pub disk: AppDisk,
     pub created: Time,
-    /// `None`: it cannot be known just now.
+    /// `None`: it was not asked for, or cannot be known just now.
     pub cost: Option<AppCostView>,
 }
 

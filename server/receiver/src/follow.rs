@@ -118,11 +118,11 @@ impl<D: Desk> Follow<'_, D> {
             DeployState::Live => {
                 let seconds = self.began.elapsed().as_secs_f64();
                 to.line(&format!("Deploy {number} live in {seconds:.1} s: {}", view.app_url)).await?;
-                // A push does not fail for what cannot be known just now.
+                // A deploy does not fail for what cannot be known just now.
                 match self.desk.release_cost(self.actor, app, number).await {
                     Ok(Some(words)) => to.line(&format!("cost: {words}")).await?,
                     Ok(None) => {}
-                    Err(error) => tracing::warn!(app.name = %app, %error, "a push ends without its cost"),
+                    Err(error) => tracing::warn!(app.name = %app, %error, "a deploy is told without its cost"),
                 }
             }
             state => {

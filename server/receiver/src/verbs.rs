@@ -18,7 +18,7 @@ mod tests;
 
 use std::time::Duration;
 
-use commands::{Actor, CommandError, Commands, Kind};
+use commands::{Actor, CommandError, Commands, Kind, api};
 use domain::AppName;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,8 @@ pub(crate) struct Until {
 #[derive(Debug)]
 enum Stop {
     Command(CommandError),
+    /// Not yours, not there, or no name at all.
+    NoApp(String),
     /// What was typed makes no command; its usage is shown.
     Usage(String),
     Told {
@@ -81,7 +83,10 @@ enum Stop {
 
 impl From<CommandError> for Stop {
     fn from(cause: CommandError) -> Self {
-        Self::Command(cause)
+        match cause {
+            CommandError::NoApp { name } => Self::NoApp(name.to_string()),
+            cause => Self::Command(cause),
+        }
     }
 }
 
@@ -97,7 +102,7 @@ impl Run<'_> {
     /// The app that the first word names. What can be no name is nobody's app.
     fn app(&self) -> Result<AppName, Stop> {
         let word = self.args.word(0);
-        word.parse().map_err(|_| no_app(word))
+        word.parse().map_err(|_| Stop::NoApp(word.chars().take(60).collect()))
     }
 
     fn json(&self) -> bool {
@@ -108,11 +113,6 @@ impl Run<'_> {
     async fn json_line(&self, shown: &(impl serde::Serialize + Sync)) -> Result<(), Stop> {
         self.out.say(&format!("{}\n", show::json(shown))).await
     }
-}
-
-fn no_app(word: &str) -> Stop {
-    let shown: String = word.chars().take(60).collect();
-    Stop::Told { kind: Kind::NotFound, message: format!("There is no app '{shown}'."), hint: None }
 }
 
 /// Carries one command out and says what there is to say; its exit code.
@@ -158,24 +158,25 @@ async fn say(out: &Out, text: Result<String, Stop>) -> u32 {
 async fn told(out: &Out, json: bool, verb: &'static Verb, commands: &Commands, actor: &Actor, stop: Stop) -> u32 {
     let urls = commands.urls();
     let mut field = None;
-    let (kind, message, mut hint, usage) = match stop {
+    let (kind, message, hint, usage) = match stop {
         Stop::Gone => return REFUSED,
         Stop::Usage(message) => (Kind::Invalid, message, None, true),
+        Stop::NoApp(name) => {
+            let hint = nearest(commands, actor, &name).await;
+            (Kind::NotFound, format!("There is no app '{name}'."), Some(hint), false)
+        }
         Stop::Told { kind, message, hint } => (kind, message, hint, false),
         Stop::Command(cause) => {
             if cause.kind() == Kind::Internal {
                 tracing::error!("`{}` failed: {}", verb.name, crate::desk::chain(&cause));
             }
-            field = cause.field();
+            field = cause.field().map(str::to_owned);
             (cause.kind(), cause.message(), cause.hint(), false)
         }
     };
-    if kind == Kind::NotFound && message.starts_with("There is no app") {
-        hint = Some(nearest(commands, actor, &message).await);
-    }
     let text = if json {
-        let error = show::Detail { kind: kind_word(kind), message, hint, field };
-        format!("{}\n", show::json(&show::Problem { error }))
+        let error = api::ErrorDetail { kind: kind.as_str(), message, hint, field };
+        format!("{}\n", show::json(&api::Error { error }))
     } else if usage {
         format!("{}{}", words::error(&message, None), help::usage(verb, urls))
     } else {
@@ -186,25 +187,11 @@ async fn told(out: &Out, json: bool, verb: &'static Verb, commands: &Commands, a
 }
 
 /// Only of who asks: another's app is as if it was not there.
-async fn nearest(commands: &Commands, actor: &Actor, message: &str) -> String {
-    let typed = message.split('\'').nth(1).unwrap_or_default();
+async fn nearest(commands: &Commands, actor: &Actor, typed: &str) -> String {
     let mine = commands.apps(actor).await.unwrap_or_default();
     match table::nearest(typed, mine.iter().map(|app| app.name.as_str())) {
         Some(name) => format!("Did you mean `{name}`?"),
         None if mine.is_empty() => "You have no apps yet. Make one by: create NAME".to_owned(),
         None => "See your apps by: apps".to_owned(),
-    }
-}
-
-fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Invalid => "invalid",
-        Kind::NotFound => "not_found",
-        Kind::Conflict => "conflict",
-        Kind::Unauthenticated => "unauthenticated",
-        Kind::Forbidden => "forbidden",
-        Kind::Limit => "limit",
-        Kind::Away => "away",
-        Kind::Internal => "internal",
     }
 }

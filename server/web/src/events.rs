@@ -360,7 +360,7 @@ impl Viewer {
             Of::Apps(asked) => {
                 let commands = &self.state.commands;
                 let (apps, sparks, user) = tokio::try_join!(
-                    commands.apps(&self.actor),
+                    commands.apps_with_cost(&self.actor),
                     commands.sparks(&self.actor),
                     commands.user(self.actor.user)
                 )?;

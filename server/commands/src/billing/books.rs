@@ -1,4 +1,4 @@
-//! What all figures of a customer's month are made from, kept for a few seconds.
+//! What all figures of a customer's month are made from, kept for a second.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,9 @@ use store::bill::Named;
 
 use crate::{CommandError, Commands};
 
-const KEPT_FOR: Duration = Duration::from_secs(3);
+/// A page asks several times (its head, its figures), and what is live asks again at each change; whoever waits for
+/// their first cost does not notice.
+const KEPT_FOR: Duration = Duration::from_secs(1);
 /// The largest, of a customer with 500 apps, is half a megabyte.
 const KEPT_MAX: usize = 128;
 /// What a forecast looks back at.

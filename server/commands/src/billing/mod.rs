@@ -8,6 +8,7 @@ mod prices;
 mod rates;
 mod why;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use domain::{AppId, AppName, Currency, Meter, Money, Month, Time};
@@ -121,11 +122,24 @@ pub struct DeployCost {
 }
 
 impl Commands {
-    /// What the actor's customer used this month; a few seconds old at most.
+    /// What the actor's customer used this month; a second old at most.
     pub async fn spent(&self, actor: &Actor) -> Result<Spent, CommandError> {
         timely(async {
             let books = self.books(actor.customer, Month::of(now()), now()).await?;
             Ok(Spent { currency: books.currency, month: books.month, amount: books.cuts.total.shown() })
+        })
+        .await
+    }
+
+    /// What each app of the actor's customer comes to this month; those that cost nothing are absent.
+    pub(crate) async fn costs(&self, actor: &Actor) -> Result<HashMap<AppName, Cost>, CommandError> {
+        timely(async {
+            let books = self.books(actor.customer, Month::of(now()), now()).await?;
+            let mine = |(app, cost): (&AppId, &Cost)| {
+                let named = books.names.get(app).filter(|named| named.deleted.is_none())?;
+                Some((named.name.clone(), *cost))
+            };
+            Ok(books.cuts.apps.iter().filter_map(mine).collect())
         })
         .await
     }

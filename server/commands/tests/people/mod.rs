@@ -1,7 +1,7 @@
 //! Who may begin, how they are written to, what the operator does, and that every verb leaves an event.
 
-use commands::{ApprovalRule, Confirmation, CustomersAsked, DecisionsAsked, NewLimits, Operator, Rules};
-use domain::{Approval, LinkKind, MailState};
+use commands::{ApprovalRule, Confirmation, CustomersAsked, DecisionsAsked, NewLimits, NewToken, Operator, Rules};
+use domain::{Approval, LinkKind, MailState, TokenScope};
 use sha2::{Digest, Sha256};
 use store::Db;
 
@@ -254,6 +254,73 @@ async fn an_apps_activity_says_who_did_what_and_what_changed() {
     assert_eq!(doors.web.events(&ada, Some(&shop), None).await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn who_leaves_is_erased_and_what_they_did_stays_by_their_number() {
+    let doors = doors().await;
+    let (web, database) = (&doors.web, &doors._postgres);
+    let holds = async |what: String| database.execute(&format!("do $$ begin assert ({what}); end $$")).await.unwrap();
+    let ada = signed_up(&doors, "ada@example.com").await;
+    let shop = billing::app_of(&doors, &ada, "shop").await;
+    doors.receiver.deploy_create(&ada, shop, push(1)).await.unwrap();
+    billing::post(&doors, ada.customer, &billing::usage(&[shop], 3..5, &[7])).await;
+    let bill = web.bill(&ada, Some(billing::month())).await.unwrap();
+    let key = web.key_add(&ada, "", ED25519).await.unwrap();
+    let new = NewToken { name: "ci".into(), scope: TokenScope::Write, lasts_days: None };
+    let token = web.token_create(&ada, &new).await.unwrap().token;
+
+    for typed in ["", "ada", "eve@example.com"] {
+        let wrong = refused(web.user_delete(&ada, typed).await, Kind::Invalid);
+        assert_eq!(wrong.field(), Some("email"));
+    }
+    let apps = refused(web.user_delete(&ada, "ada@example.com").await, Kind::Conflict);
+    assert_eq!(apps.message(), "Your apps have to go first: shop.");
+    assert!(web.user(ada.user).await.is_ok() && web.actor_by_token(token.expose(), None).await.unwrap().is_some());
+
+    // Somebody else is there for them: their customer and its apps stay as they are.
+    let eve = signed_up(&doors, "eve@example.com").await;
+    database
+        .execute(&format!("insert into membership (user_id, customer_id) values ({}, {})", eve.user, ada.customer))
+        .await
+        .unwrap();
+    web.user_delete(&ada, " ADA@example.com ").await.unwrap();
+    let of_ada = |table: &str, column: &str| format!("(select count(*) from {table} where {column} = {})", ada.user);
+    for table in ["membership", "ssh_key", "api_token", "mail_link", "sign_in_link", "mail"] {
+        holds(format!("{} = 0", of_ada(table, "user_id"))).await;
+    }
+    holds(format!("{} = 0", of_ada("users", "id"))).await;
+    // A session is looked up by its user, and ends with them.
+    refused(web.user(ada.user).await, Kind::NotFound);
+    refused(web.sign_in("ada@example.com", &password(GOOD)).await, Kind::Unauthenticated);
+    assert!(web.actor_by_token(token.expose(), None).await.unwrap().is_none());
+    assert!(!doors.receiver.key_is_known(&key.fingerprint).await.unwrap());
+    assert_eq!(doors.receiver.actor_by_key(&key.fingerprint, None).await.unwrap(), None);
+    let stays = Actor { customer: ada.customer, ..eve.clone() };
+    assert_eq!(web.apps(&stays).await.unwrap()[0].name, name("shop"));
+    assert_eq!(web.deploy(&stays, &name("shop"), 1).await.unwrap().row.by, None);
+    let events = web.events(&stays, None, None).await.unwrap();
+    assert_eq!((events[0].verb.as_str(), events[0].by.as_deref()), ("user delete", None));
+    holds(format!("{} >= 5", of_ada("event", "user_id"))).await;
+    holds(format!("(select name from customer where id = {}) = 'Ada'", ada.customer)).await;
+
+    // The last one closes the door: the customer has no name any more, and its books are whole.
+    database.execute(&format!("delete from membership where customer_id = {}", eve.customer)).await.unwrap();
+    refused(web.user_delete(&stays, "eve@example.com").await, Kind::Conflict);
+    web.app_delete(&stays, &name("shop"), "shop").await.unwrap();
+    web.user_delete(&stays, "eve@example.com").await.unwrap();
+    holds(format!("(select name from customer where id = {}) = 'deleted'", ada.customer)).await;
+    let books = doors.web_again().await.bill(&ada, Some(billing::month())).await.unwrap();
+    assert_eq!((books.total, books.days), (bill.total, bill.days));
+    // The address is anybody's again, and whoever has it has nothing of theirs.
+    let again = signed_up(&doors, "ada@example.com").await;
+    assert!(again.user != ada.user && again.customer != ada.customer);
+
+    let Operator::User(olga) = operator(&doors).await else { panic!("a user") };
+    let last = refused(web.user_delete(&olga, "olga@example.com").await, Kind::Conflict);
+    assert_eq!(last.message(), "Nobody else runs this Berth.");
+    doors.shell.user_create(&"otto@example.com".parse().unwrap(), "Otto", true).await.unwrap();
+    web.user_delete(&olga, "olga@example.com").await.unwrap();
+}
+
 /// What only looks, or is asked by a role of Berth itself and not by a person.
 const NO_EVENT: &[&str] = &[
     "actor_by_key",
@@ -262,6 +329,7 @@ const NO_EVENT: &[&str] = &[
     "app_cost",
     "app_with_cost",
     "apps",
+    "apps_with_cost",
     "bill",
     "branch_moved",
     "branch_moves",

@@ -12,20 +12,6 @@ use domain::{Approval, DeployState, Time};
 
 use crate::words::plain;
 
-/// A command that was refused, for programs: as the JSON API says it.
-#[derive(serde::Serialize)]
-pub(super) struct Problem {
-    pub error: Detail,
-}
-
-#[derive(serde::Serialize)]
-pub(super) struct Detail {
-    pub kind: &'static str,
-    pub message: String,
-    pub hint: Option<String>,
-    pub field: Option<&'static str>,
-}
-
 /// One line. JSON escapes the control characters below U+0020; the others would reach a terminal.
 pub(super) fn json(shown: &impl serde::Serialize) -> String {
     let text = serde_json::to_string(shown).unwrap_or_else(|_| "null".to_owned());

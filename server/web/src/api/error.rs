@@ -6,31 +6,11 @@ use axum::Json;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use commands::api::{self, ErrorDetail};
 use commands::{CommandError, Kind};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::problem::{note, status};
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Error)]
-pub struct ErrorBody {
-    pub error: ErrorDetail,
-}
-
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ErrorDetail {
-    /// For programs: `invalid`, `not_found`, `conflict`, `unauthenticated`, `forbidden`, `limit`, `away`, `internal`,
-    /// or of the request itself `method_not_allowed`, `too_large`.
-    pub kind: &'static str,
-    /// What happened, as a sentence.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-    /// Which field of the body, or parameter of the address, was wrong.
-    pub field: Option<String>,
-}
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -41,23 +21,10 @@ pub struct ApiError {
     wait: Option<Duration>,
 }
 
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Invalid => "invalid",
-        Kind::NotFound => "not_found",
-        Kind::Conflict => "conflict",
-        Kind::Unauthenticated => "unauthenticated",
-        Kind::Forbidden => "forbidden",
-        Kind::Limit => "limit",
-        Kind::Away => "away",
-        Kind::Internal => "internal",
-    }
-}
-
 impl ApiError {
     fn new(kind: Kind, message: impl Into<String>, hint: Option<&str>) -> Self {
         let (message, hint) = (message.into(), hint.map(str::to_owned));
-        let detail = ErrorDetail { kind: word(kind), message, hint, field: None };
+        let detail = ErrorDetail { kind: kind.as_str(), message, hint, field: None };
         Self { status: status(kind), detail, wait: None }
     }
 
@@ -133,14 +100,14 @@ impl From<CommandError> for ApiError {
             CommandError::Scale { process: Some(process), .. } => Some(format!("processes.{process}")),
             cause => cause.field().map(str::to_owned),
         };
-        let detail = ErrorDetail { kind: word(cause.kind()), message: cause.message(), hint: cause.hint(), field };
+        let detail = ErrorDetail { kind: cause.kind().as_str(), message: cause.message(), hint: cause.hint(), field };
         Self { status: status(cause.kind()), detail, wait: None }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
+        let mut response = (self.status, Json(api::Error { error: self.detail })).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"berth\""));

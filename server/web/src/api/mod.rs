@@ -29,7 +29,7 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::error::{ApiError, ErrorBody};
+use self::error::ApiError;
 use crate::router::{ANSWER_TIMEOUT, CONFIG_BYTES_MAX, panicked};
 use crate::state::Shared;
 
@@ -123,8 +123,8 @@ fn openapi() -> OpenApi {
         let response = ResponseBuilder::new().description(*what).content("application/json", error.clone()).build();
         components.responses.insert((*name).to_owned(), response.into());
     }
-    let mut schemas = vec![("Error".into(), ErrorBody::schema())];
-    ErrorBody::schemas(&mut schemas);
+    let mut schemas = vec![("Error".into(), commands::api::Error::schema())];
+    commands::api::Error::schemas(&mut schemas);
     components.schemas.extend(schemas);
     let mut api = OpenApiBuilder::new()
         .info(info)

@@ -42,7 +42,7 @@ impl Asked {
 pub async fn list(State(state): State<Shared>, who: SignedIn, Query(asked): Query<Asked>) -> Result<Response, Failed> {
     let commands = &state.commands;
     let (apps, sparks, mut events) = tokio::try_join!(
-        commands.apps(&who.actor),
+        commands.apps_with_cost(&who.actor),
         commands.sparks(&who.actor),
         commands.events(&who.actor, None, None)
     )?;
