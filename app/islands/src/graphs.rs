@@ -7,15 +7,8 @@ use leptos::prelude::*;
 #[island]
 pub fn Graphs(children: Children) -> impl IntoView {
     let root = NodeRef::<Div>::new();
-    Effect::new(move |started: Option<bool>| {
-        if started == Some(true) {
-            return true;
-        }
-        let Some(_root) = root.get() else { return false };
-        #[cfg(feature = "hydrate")]
-        browser::read(&_root);
-        true
-    });
+    #[cfg(feature = "hydrate")]
+    root.on_load(move |root| browser::read(&root));
     view! {
         <div class="region" node_ref=root>
             {children()}
@@ -66,7 +59,8 @@ mod browser {
 
     /// Without scripting there is nothing to stand on: what the keys move is made here.
     fn prepare(root: &Element) {
-        let Some(plots) = all(root, ".plot") else { return };
+        // One that is read already stays where it is.
+        let Some(plots) = all(root, ".plot:has(> .read[hidden])") else { return };
         for plot in each(&plots) {
             let title = plot.parent_element().and_then(|figure| figure.query_selector("h2, h3").ok().flatten());
             let title = title.and_then(|title| title.text_content()).unwrap_or_default();

@@ -14,15 +14,8 @@ pub fn LogTail(children: Children) -> impl IntoView {
     let root = NodeRef::<Div>::new();
     let missed = RwSignal::new(0_usize);
 
-    Effect::new(move |started: Option<bool>| {
-        if started == Some(true) {
-            return true;
-        }
-        let Some(_root) = root.get() else { return false };
-        #[cfg(feature = "hydrate")]
-        browser::follow(&_root, missed);
-        true
-    });
+    #[cfg(feature = "hydrate")]
+    root.on_load(move |root| browser::follow(&root, missed));
 
     let to_end = move |_| {
         #[cfg(feature = "hydrate")]

@@ -6,15 +6,8 @@ use leptos::prelude::*;
 #[island]
 pub fn Region(children: Children) -> impl IntoView {
     let root = NodeRef::<Div>::new();
-    Effect::new(move |started: Option<bool>| {
-        if started == Some(true) {
-            return true;
-        }
-        let Some(_root) = root.get() else { return false };
-        #[cfg(feature = "hydrate")]
-        browser::follow(&_root);
-        true
-    });
+    #[cfg(feature = "hydrate")]
+    root.on_load(move |root| browser::follow(&root));
     view! {
         <div class="region" node_ref=root>
             {children()}
