@@ -6,7 +6,9 @@ use leptos::prelude::*;
 
 use crate::form::{Area, Field, NewPassword, Typed, summary};
 use crate::frame::{Alive, Frame, Page, Place, crumbs};
+use crate::table::heads;
 use crate::tokens::{TokenForm, section};
+use crate::verbs::button;
 use crate::when::Moment;
 use crate::{activity, limits};
 
@@ -201,30 +203,14 @@ fn table(keys: Vec<KeyView>, now: Time) -> AnyView {
                         <code>{key.fingerprint}</code>
                     </td>
                     <td>{used}</td>
-                    <td class="n">
-                        <form method="post" action=action>
-                            <button type="submit" class="btn small">
-                                "Remove"
-                                <span class="vh">{name}</span>
-                            </button>
-                        </form>
-                    </td>
+                    <td class="n">{button(action, "Remove", name)}</td>
                 </tr>
             }
         })
         .collect();
     view! {
         <table class="fold">
-            <thead>
-                <tr>
-                    <th scope="col">"Name"</th>
-                    <th scope="col">"Fingerprint"</th>
-                    <th scope="col">"Last used"</th>
-                    <th scope="col">
-                        <span class="vh">"Change"</span>
-                    </th>
-                </tr>
-            </thead>
+            {heads(&[("Name", ""), ("Fingerprint", ""), ("Last used", ""), ("Change", "vh")])}
             <tbody>{rows}</tbody>
         </table>
     }

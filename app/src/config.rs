@@ -8,6 +8,7 @@ use crate::form::{Area, Field, Typed, summary};
 use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::head::{Tab, head};
 use crate::region::Region;
+use crate::table::heads;
 use crate::when::Moment;
 
 /// What was typed. The value of a secret, and the text of many, are never sent back.
@@ -49,16 +50,7 @@ pub fn config(page: Page<'_>, app: AppView, config: ConfigView, form: ConfigForm
         } else {
             view! {
                 <table class="fold">
-                    <thead>
-                        <tr>
-                            <th scope="col">"Name"</th>
-                            <th scope="col">"Value"</th>
-                            <th scope="col">"Set"</th>
-                            <th scope="col">
-                                <span class="vh">"Change"</span>
-                            </th>
-                        </tr>
-                    </thead>
+                    {heads(&[("Name", ""), ("Value", ""), ("Set", ""), ("Change", "vh")])}
                     <tbody>{rows}</tbody>
                 </table>
             }

@@ -7,7 +7,9 @@ use leptos::prelude::*;
 use crate::frame::{Frame, Page};
 use crate::log::command;
 use crate::money::price_table;
-use crate::price::when;
+use crate::price::since_ever;
+use crate::table::heads;
+use crate::when::date_minute;
 
 pub fn landing(page: Page<'_>, prices: Option<&PriceList>) -> String {
     let mut frame = Frame::new(page, "Berth: push your code, get a URL").alive(crate::frame::Alive::Buttons);
@@ -182,9 +184,9 @@ fn product(list: &PriceList) -> Option<(String, String)> {
 /// What things cost, from the list that is in force, and what that comes to by the function that makes the bill.
 fn price(list: &PriceList) -> AnyView {
     let currency = list.currency;
-    let since = match list.since.utc().year() < 2020 {
+    let since = match since_ever(list.since) {
         true => String::new(),
-        false => format!(", since {}", when(list.since)),
+        false => format!(", since {}", date_minute(list.since)),
     };
     let caption =
         format!("Price list {}{since}, before tax. A new list never applies to what you have already used.", list.list);
@@ -192,7 +194,7 @@ fn price(list: &PriceList) -> AnyView {
         .coming
         .iter()
         .map(|version| {
-            let caption = format!("Price list {}, from {} on, before tax.", version.list, when(version.since));
+            let caption = format!("Price list {}, from {} on, before tax.", version.list, date_minute(version.since));
             view! {
                 <section class="scroll" tabindex="0" aria-label=format!("Price list {}", version.list)>
                     {price_table(currency, &version.prices, caption)}
@@ -275,12 +277,7 @@ fn breaks() -> impl IntoView {
         <section class="band">
             <h2>"When something breaks"</h2>
             <table class="fold">
-                <thead>
-                    <tr>
-                        <th scope="col">"What fails"</th>
-                        <th scope="col">"What your visitors see"</th>
-                    </tr>
-                </thead>
+                {heads(&[("What fails", ""), ("What your visitors see", "")])}
                 <tbody>{rows}</tbody>
             </table>
         </section>

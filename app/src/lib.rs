@@ -35,6 +35,7 @@ mod reset;
 mod sign;
 mod state;
 mod steps;
+mod table;
 mod tokens;
 mod traffic;
 mod units;

@@ -6,7 +6,7 @@ use islands::{Copy, LogTail, StreamMark};
 use leptos::prelude::*;
 
 use crate::form::escaped;
-use crate::when::month;
+use crate::when::day_year;
 
 /// Lines as a log shows them, one element each: for the page and for the event stream. Written by
 /// hand, since thousands a second may come.
@@ -22,8 +22,7 @@ pub fn rows_of_days(lines: &[LogLine]) -> String {
     for line in lines {
         let date = line.at.utc().date();
         if day.replace(date) != Some(date) {
-            let (date, month) = (line.at.utc(), month(line.at));
-            html.push_str(&format!("<u>{} {month} {}\n</u>", date.day(), date.year()));
+            html.push_str(&format!("<u>{}\n</u>", day_year(line.at)));
         }
         row(line, &mut html);
     }

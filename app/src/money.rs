@@ -4,6 +4,8 @@ use commands::AppRef;
 use domain::{Currency, Meter, MeterPrice, Money, Month, Prices};
 use leptos::prelude::*;
 
+use crate::table::heads;
+
 /// Which figure: where its arithmetic is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figure<'a> {
@@ -109,13 +111,7 @@ pub fn price_table(currency: Currency, prices: &Prices, caption: String) -> AnyV
     view! {
         <table>
             <caption>{caption}</caption>
-            <thead>
-                <tr>
-                    <th scope="col">"You use"</th>
-                    <th scope="col" class="n">"Price"</th>
-                    <th scope="col">"for each"</th>
-                </tr>
-            </thead>
+            {heads(&[("You use", ""), ("Price", "n"), ("for each", "")])}
             <tbody>{rows}</tbody>
         </table>
     }

@@ -13,6 +13,7 @@ use crate::frame::{Frame, Page, Place, crumbs, notice};
 use crate::limits::{share, table};
 use crate::live::vital;
 use crate::state::{instance, sentence};
+use crate::table::heads;
 use crate::when::Moment;
 
 /// A server is written down as heard every ten seconds; after this it is called silent.
@@ -72,17 +73,7 @@ pub fn servers(page: Page<'_>, shown: OverviewView) -> String {
                     <span>"solid: used; pale: promised"</span>
                 </header>
                 <table class="fold">
-                    <thead>
-                        <tr>
-                            <th scope="col">"Server"</th>
-                            <th scope="col">"Health"</th>
-                            <th scope="col">"Memory of apps"</th>
-                            <th scope="col" class="n">"Cores"</th>
-                            <th scope="col" class="n">"Disk free"</th>
-                            <th scope="col" class="n">"Instances"</th>
-                            <th scope="col" class="n">"Heard from"</th>
-                        </tr>
-                    </thead>
+                    {heads(&[("Server", ""), ("Health", ""), ("Memory of apps", ""), ("Cores", "n"), ("Disk free", "n"), ("Instances", "n"), ("Heard from", "n")])}
                     <tbody>{rows}</tbody>
                 </table>
             </section>
@@ -161,13 +152,7 @@ fn runs(server: &ServerView) -> AnyView {
         <details class="sheet">
             <summary>{title}</summary>
             <table class="fold">
-                <thead>
-                    <tr>
-                        <th scope="col">"Instance"</th>
-                        <th scope="col">"State"</th>
-                        <th scope="col" class="n">"Memory"</th>
-                    </tr>
-                </thead>
+                {heads(&[("Instance", ""), ("State", ""), ("Memory", "n")])}
                 <tbody>{rows}</tbody>
             </table>
         </details>
@@ -231,17 +216,7 @@ pub fn customers(page: Page<'_>, shown: CustomersPage) -> String {
                     </button>
                 </form>
                 <table class="fold">
-                    <thead>
-                        <tr>
-                            <th scope="col">"Customer"</th>
-                            <th scope="col">"State"</th>
-                            <th scope="col">"Address"</th>
-                            <th scope="col" class="n">"Apps"</th>
-                            <th scope="col" class="n">"Memory"</th>
-                            <th scope="col" class="n">"This month"</th>
-                            <th scope="col" class="n">"Since"</th>
-                        </tr>
-                    </thead>
+                    {heads(&[("Customer", ""), ("State", ""), ("Address", ""), ("Apps", "n"), ("Memory", "n"), ("This month", "n"), ("Since", "n")])}
                     <tbody>{rows}</tbody>
                 </table>
                 {none}
@@ -519,15 +494,7 @@ pub fn letters(page: Page<'_>, view: LettersView, state: Option<MailState>) -> S
             {folder}
             <section class="sheet" aria-label="Mails">
                 <table class="fold">
-                    <thead>
-                        <tr>
-                            <th scope="col">"To"</th>
-                            <th scope="col">"State"</th>
-                            <th scope="col">"About"</th>
-                            <th scope="col" class="n">"Written"</th>
-                            <th scope="col"><span class="vh">"Change"</span></th>
-                        </tr>
-                    </thead>
+                    {heads(&[("To", ""), ("State", ""), ("About", ""), ("Written", "n"), ("Change", "vh")])}
                     <tbody>{rows}</tbody>
                 </table>
                 {none}

@@ -6,7 +6,8 @@ use leptos::prelude::*;
 
 use crate::frame::{Frame, Page, Place};
 use crate::money::{price_table, price_words};
-use crate::when::Moment;
+use crate::verbs::button;
+use crate::when::{Moment, date_minute};
 
 /// What was typed, and what was wrong with it.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +23,7 @@ pub fn prices(page: Page<'_>, view: PricesView, form: PriceForm) -> String {
         let coming: Vec<VersionView> = view.versions.iter().filter(|v| v.since > view.now).cloned().collect();
         let sub = match coming.last() {
             None => "Nothing else is coming.".to_owned(),
-            Some(next) => format!("Price list {} follows on {}.", next.list, when(next.since)),
+            Some(next) => format!("Price list {} follows on {}.", next.list, date_minute(next.since)),
         };
         let in_force = view.in_force().cloned();
         let held = in_force.map(|held| {
@@ -40,7 +41,7 @@ pub fn prices(page: Page<'_>, view: PricesView, form: PriceForm) -> String {
             }
         });
         let coming: Vec<_> = coming.into_iter().map(|version| ahead(currency, version)).collect();
-        let history: Vec<_> = view.versions.iter().map(|version| entry(version, view.now, now)).collect();
+        let history: Vec<_> = view.versions.iter().map(|version| entry(currency, version, view.now, now)).collect();
         view! {
             <header class="head">
                 <h1>"Prices"</h1>
@@ -73,35 +74,27 @@ pub fn prices(page: Page<'_>, view: PricesView, form: PriceForm) -> String {
     })
 }
 
-/// "1 December 2026, 00:00 UTC"
-pub fn when(at: Time) -> String {
-    let (month, clock) = (domain::Month::of(at), at.utc());
-    format!("{} {}, {:02}:{:02} UTC", month.day_of(at), month.title(), clock.hour(), clock.minute())
+/// Berth's own list holds since ever.
+pub fn since_ever(at: Time) -> bool {
+    at.utc().year() < 2020
 }
 
-pub fn since(version: &VersionView) -> String {
-    // Berth's own list holds since ever.
-    if version.since.utc().year() < 2020 {
-        "since the beginning".to_owned()
-    } else {
-        format!("since {}", when(version.since))
+fn since(version: &VersionView) -> String {
+    match since_ever(version.since) {
+        true => "since the beginning".to_owned(),
+        false => format!("since {}", date_minute(version.since)),
     }
 }
 
 fn ahead(currency: Currency, version: VersionView) -> AnyView {
-    let caption = format!("Price list {}, from {} on, before tax.", version.list, when(version.since));
+    let caption = format!("Price list {}, from {} on, before tax.", version.list, date_minute(version.since));
     let action = format!("/operator/prices/{}/take-back", version.id);
     let label = format!(" price list {}", version.list);
     view! {
         <section class="sheet">
             <header>
                 <h2>"Coming"</h2>
-                <form method="post" action=action>
-                    <button type="submit" class="btn small">
-                        "Take back"
-                        <span class="vh">{label}</span>
-                    </button>
-                </form>
+                {button(action, "Take back", label)}
             </header>
             <section class="scroll" tabindex="0" aria-label=format!("Price list {}", version.list)>
                 {price_table(currency, &version.prices, caption)}
@@ -111,7 +104,7 @@ fn ahead(currency: Currency, version: VersionView) -> AnyView {
     .into_any()
 }
 
-fn entry(version: &VersionView, at: Time, now: Time) -> AnyView {
+fn entry(currency: Currency, version: &VersionView, at: Time, now: Time) -> AnyView {
     let is_now = version.since <= at && version.until.is_none_or(|until| until > at);
     let (class, word) = match (is_now, version.since > at) {
         (true, _) => ("now", "in force"),
@@ -123,13 +116,13 @@ fn entry(version: &VersionView, at: Time, now: Time) -> AnyView {
         .iter()
         .filter_map(|meter| {
             let price = version.prices.get(meter)?;
-            Some(format!("{} {}", meter.title(), price_words(Currency::EUR, *meter, price)))
+            Some(format!("{} {}", meter.title(), price_words(currency, *meter, price)))
         })
         .collect();
     let span = match version.until {
-        Some(until) if version.since.utc().year() < 2020 => format!("until {}", when(until)),
-        Some(until) => format!("{} to {}", when(version.since), when(until)),
-        None if version.since > at => format!("from {} on", when(version.since)),
+        Some(until) if since_ever(version.since) => format!("until {}", date_minute(until)),
+        Some(until) => format!("{} to {}", date_minute(version.since), date_minute(until)),
+        None if version.since > at => format!("from {} on", date_minute(version.since)),
         None => since(version),
     };
     view! {

@@ -6,6 +6,8 @@ use islands::Copy;
 use leptos::prelude::*;
 
 use crate::form::{Field, Typed};
+use crate::table::heads;
+use crate::verbs::button;
 use crate::when::Moment;
 
 /// The form that makes a token.
@@ -44,27 +46,20 @@ pub fn section(tokens: Vec<TokenView>, form: TokenForm, now: Time) -> AnyView {
 fn shown_once(name: String, token: Secret<String>) -> AnyView {
     view! {
         <div class="notice ok" role="status">
-            <div>
+            <div class="stack">
                 <p>
                     <strong>"Your new token"</strong>
                     " "
                     <span class="said">{name}</span>
                     ". Copy it now: it is shown this once, and only its hash is kept."
                 </p>
-                {copied(token)}
+                <Copy>
+                    <pre class="cmd plain" role="group" aria-label="Your new token">
+                        <code>{token.expose().clone()}</code>
+                    </pre>
+                </Copy>
             </div>
         </div>
-    }
-    .into_any()
-}
-
-fn copied(token: Secret<String>) -> AnyView {
-    view! {
-        <Copy>
-            <pre class="cmd plain" role="group" aria-label="Your new token">
-                <code>{token.expose().clone()}</code>
-            </pre>
-        </Copy>
     }
     .into_any()
 }
@@ -132,31 +127,14 @@ fn table(tokens: Vec<TokenView>, now: Time) -> AnyView {
                     <td>{may}</td>
                     <td>{ends}</td>
                     <td>{used}</td>
-                    <td class="n">
-                        <form method="post" action=action>
-                            <button type="submit" class="btn small">
-                                "Revoke"
-                                <span class="vh">{name}</span>
-                            </button>
-                        </form>
-                    </td>
+                    <td class="n">{button(action, "Revoke", name)}</td>
                 </tr>
             }
         })
         .collect();
     view! {
         <table class="fold">
-            <thead>
-                <tr>
-                    <th scope="col">"Name"</th>
-                    <th scope="col">"May"</th>
-                    <th scope="col">"Lasts"</th>
-                    <th scope="col">"Last used"</th>
-                    <th scope="col">
-                        <span class="vh">"Change"</span>
-                    </th>
-                </tr>
-            </thead>
+            {heads(&[("Name", ""), ("May", ""), ("Lasts", ""), ("Last used", ""), ("Change", "vh")])}
             <tbody>{rows}</tbody>
         </table>
     }

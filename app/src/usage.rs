@@ -7,7 +7,7 @@ use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::graphs::{Room, graphs};
 use crate::head::{Tab, head};
 use crate::region::Region;
-use crate::when::{day, hour_minute, weekday};
+use crate::when::{day_minute, weekday};
 
 pub fn usage(page: Page<'_>, app: AppView, usage: UsageView) -> String {
     let frame = Frame::new(page, format!("Usage of {}, {} · Berth", app.name, word(usage.range))).place(Place::Apps);
@@ -54,7 +54,7 @@ fn word(range: Range) -> &'static str {
 fn span(usage: &UsageView) -> String {
     let (Some(first), Some(last)) = (usage.points.first(), usage.points.last()) else { return String::new() };
     let end = last.at.plus(usage.step);
-    let said = |at| format!("{} {} {}", weekday(at), day(at), hour_minute(at));
+    let said = |at| format!("{} {}", weekday(at), day_minute(at));
     match usage.range {
         Range::Hour => "By minutes, in UTC.".to_owned(),
         Range::Day => format!("{} to {}, by 15 minutes, in UTC.", said(first.at), said(end)),

@@ -9,8 +9,10 @@ use leptos::prelude::*;
 use crate::form::{Field, Typed, summary};
 use crate::frame::{Frame, Page, Place, crumbs_of};
 use crate::steps::shown;
+use crate::table::heads;
 
-fn button(action: String, label: impl Into<String>, of: String) -> AnyView {
+/// `of`: what it is about, where only the place says so.
+pub fn button(action: String, label: impl Into<String>, of: String) -> AnyView {
     let (label, of) = (label.into(), (!of.is_empty()).then(|| view! { <span class="vh">{of}</span> }));
     view! {
         <form method="post" action=action>
@@ -98,17 +100,7 @@ pub fn processes(app: &AppView, form: &Scaled) -> Option<AnyView> {
                 </header>
                 {all.map(|why| view! { <p class="err" role="alert">{why}</p> })}
                 <table class="fold">
-                    <thead>
-                        <tr>
-                            <th scope="col">"Type"</th>
-                            <th scope="col">"Command"</th>
-                            <th scope="col">"Instances"</th>
-                            <th scope="col" class="n">"Memory"</th>
-                            <th scope="col">
-                                <span class="vh">"Change"</span>
-                            </th>
-                        </tr>
-                    </thead>
+                    {heads(&[("Type", ""), ("Command", ""), ("Instances", ""), ("Memory", "n"), ("Change", "vh")])}
                     <tbody>{rows}</tbody>
                 </table>
             </section>

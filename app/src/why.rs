@@ -1,13 +1,15 @@
 //! Why an amount is what it is: its arithmetic, its days or hours, and the readings behind them.
 
 use commands::{AppCost, DayCost, HourCost, ReadingView, WhySegment, WhyView};
-use domain::{Currency, Meter, Money, Month, Time};
+use domain::{Currency, Meter, Money, Time};
 use leptos::prelude::*;
 use plan::cost::Cost;
 
 use crate::frame::{Frame, Page, Place, crumbs};
 use crate::money::{Figure, amount, named, why as link};
-use crate::when::Moment;
+use crate::price::since_ever;
+use crate::table;
+use crate::when::{Moment, clock, date, day_minute, day_until};
 
 pub fn why(page: Page<'_>, of: WhyView) -> String {
     let now = page.now;
@@ -87,10 +89,7 @@ fn meaning(of: &WhyView) -> String {
         (_, _, true) => "To the cent; the bill itself is rounded once for the whole month.",
     };
     let until = match of.running {
-        true => {
-            let clock = of.until.utc();
-            format!(" Everything until {:02}:{:02}:{:02} is in it.", clock.hour(), clock.minute(), clock.second())
-        }
+        true => format!(" Everything until {} is in it.", clock(of.until)),
         false => String::new(),
     };
     format!("{what} Before tax.{until}")
@@ -100,11 +99,12 @@ fn meaning(of: &WhyView) -> String {
 fn arithmetic(of: &WhyView, meter: Meter, segment: &WhySegment) -> AnyView {
     let currency = of.currency;
     let part = segment.cut.then(|| {
-        let words = format!("{} to {}: ", moment(segment.from), moment(segment.to));
+        let words = format!("{} to {}: ", day_minute(segment.from), day_minute(segment.to));
         view! { <span class="hint">{words}</span> }
     });
     let whole = (of.day.is_some()).then_some("In the whole month: ");
-    let list = format!("Price list {}, which applies since {}.", segment.list, day(segment.since));
+    let since = if since_ever(segment.since) { "the beginning".to_owned() } else { date(segment.since) };
+    let list = format!("Price list {}, which applies since {since}.", segment.list);
     let all_is_mine = segment.all.units == segment.mine.units;
     let lines: Vec<_> = segment
         .tiers
@@ -152,45 +152,21 @@ fn arithmetic(of: &WhyView, meter: Meter, segment: &WhySegment) -> AnyView {
     .into_any()
 }
 
-fn day(at: Time) -> String {
-    let month = Month::of(at);
-    // Berth's own list holds since ever.
-    if at.utc().year() < 2020 { "the beginning".to_owned() } else { format!("{} {}", month.day_of(at), month.title()) }
-}
-
-fn moment(at: Time) -> String {
-    let (month, clock) = (Month::of(at), at.utc());
-    format!("{} {} {:02}:{:02}", month.day_of(at), month.short(), clock.hour(), clock.minute())
-}
-
 fn exact(currency: Currency, cost: Cost, figure: Figure<'_>, of: &WhyView) -> AnyView {
     link(currency.exact(cost.exact), figure.href(of.month), &figure.words(of.month, of.running))
 }
 
 /// A table of the parts of a figure: name, quantity if it has a meter, exact amount.
-fn table(of: &WhyView, first: String, rows: Vec<AnyView>, cost: Cost) -> AnyView {
-    let units = of.meter.map(|meter| view! { <th scope="col" class="n">{units_head(meter)}</th> });
-    let sum = of.meter.map(|meter| view! { <td class="n">{meter.exactly(cost.units)}</td> });
-    view! {
-        <table>
-            <thead>
-                <tr>
-                    <th scope="col">{first}</th>
-                    {units}
-                    <th scope="col" class="n">{of.currency.to_string()}</th>
-                </tr>
-            </thead>
-            <tbody>{rows}</tbody>
-            <tfoot>
-                <tr>
-                    <th scope="row">"Sum"</th>
-                    {sum}
-                    <td class="n">{of.currency.exact(cost.exact)}</td>
-                </tr>
-            </tfoot>
-        </table>
-    }
-    .into_any()
+fn parts(of: &WhyView, first: &str, rows: Vec<AnyView>, cost: Cost) -> AnyView {
+    let (currency, exact) = (of.currency.to_string(), of.currency.exact(cost.exact));
+    let (heads, sum) = match of.meter {
+        Some(meter) => (
+            table::heads(&[(first, ""), (units_head(meter), "n"), (&currency, "n")]),
+            table::sum(&[(&meter.exactly(cost.units), "n"), (&exact, "n")]),
+        ),
+        None => (table::heads(&[(first, ""), (&currency, "n")]), table::sum(&[(&exact, "n")])),
+    };
+    view! { <table>{heads} <tbody>{rows}</tbody> {sum}</table> }.into_any()
 }
 
 fn units_head(meter: Meter) -> &'static str {
@@ -253,30 +229,17 @@ fn by_meter(of: &WhyView) -> Option<AnyView> {
         }
     };
     let rows: Vec<_> = of.meters.iter().map(row).collect();
-    let head = cents.then(|| view! { <th scope="col" class="n">"To the cent"</th> });
-    let foot = cents.then(|| view! { <td class="n">{of.currency.cents(of.cost.shown())}</td> });
-    let sum = of.currency.exact(of.cost.exact);
-    let table = view! {
-        <table>
-            <thead>
-                <tr>
-                    <th scope="col">"Meter"</th>
-                    <th scope="col" class="n">"Used"</th>
-                    <th scope="col" class="n gone">{of.currency.to_string()}</th>
-                    {head}
-                </tr>
-            </thead>
-            <tbody>{rows}</tbody>
-            <tfoot>
-                <tr>
-                    <th scope="row">"Sum"</th>
-                    <td></td>
-                    <td class="n gone">{sum}</td>
-                    {foot}
-                </tr>
-            </tfoot>
-        </table>
+    let (currency, exact) = (of.currency.to_string(), of.currency.exact(of.cost.exact));
+    let (sum, shown) = ([("", ""), (exact.as_str(), "n gone")], of.currency.cents(of.cost.shown()));
+    let heads = [("Meter", ""), ("Used", "n"), (currency.as_str(), "n gone")];
+    let (heads, sum) = match cents {
+        true => (
+            table::heads(&[heads.as_slice(), &[("To the cent", "n")]].concat()),
+            table::sum(&[sum.as_slice(), &[(&shown, "n")]].concat()),
+        ),
+        false => (table::heads(&heads), table::sum(&sum)),
     };
+    let table = view! { <table>{heads} <tbody>{rows}</tbody> {sum}</table> };
     Some(section("By meter", "every figure opens", table.into_any()))
 }
 
@@ -289,7 +252,7 @@ fn by_app(of: &WhyView) -> Option<AnyView> {
         line(of, named(&app.app).into_any(), app.cost, Some(figure))
     };
     let rows: Vec<_> = of.apps.iter().map(row).collect();
-    Some(section("By app", "by use", table(of, "App".to_owned(), rows, of.cost)))
+    Some(section("By app", "by use", parts(of, "App", rows, of.cost)))
 }
 
 fn by_day(of: &WhyView) -> Option<AnyView> {
@@ -299,15 +262,11 @@ fn by_day(of: &WhyView) -> Option<AnyView> {
     let row = |day: &DayCost| {
         let figure = Figure { app: of.app.as_ref(), meter: of.meter, day: Some(day.day) };
         let last = of.running && day.day == of.month.day_of(of.until);
-        let clock = of.until.utc();
-        let name = match last {
-            true => format!("{}, until {:02}:{:02}", day.day, clock.hour(), clock.minute()),
-            false => day.day.to_string(),
-        };
+        let name = day_until(day.day, last.then_some(of.until));
         line(of, name.into_any(), day.cost, Some(figure))
     };
     let rows: Vec<_> = of.days.iter().map(row).collect();
-    Some(section("By day", "of UTC", table(of, of.month.name().to_owned(), rows, of.cost)))
+    Some(section("By day", "of UTC", parts(of, of.month.name(), rows, of.cost)))
 }
 
 fn by_hour(of: &WhyView) -> Option<AnyView> {
@@ -320,7 +279,7 @@ fn by_hour(of: &WhyView) -> Option<AnyView> {
         line(of, name.into_any(), hour.cost, None)
     };
     let rows: Vec<_> = of.hours.iter().map(row).collect();
-    Some(section("By hour", "of UTC", table(of, "Hour".to_owned(), rows, of.cost)))
+    Some(section("By hour", "of UTC", parts(of, "Hour", rows, of.cost)))
 }
 
 fn readings(of: &WhyView, now: Time) -> Option<AnyView> {
@@ -358,21 +317,20 @@ fn readings(of: &WhyView, now: Time) -> Option<AnyView> {
         let href = format!("{href}&after={}#readings", after.replace('/', "%2F"));
         view! { <p><a href=href>"Later readings"</a></p> }
     });
-    let whose = of.app.is_none().then(|| view! { <th scope="col">"App"</th> });
+    let mut heads = vec![
+        ("Read (UTC)", ""),
+        ("App", ""),
+        ("Counter", ""),
+        ("Before", "n"),
+        ("Then", "n"),
+        (units_head(meter), "n"),
+    ];
+    heads.retain(|(word, _)| of.app.is_none() || *word != "App");
     let table = (!rows.is_empty()).then(|| {
         view! {
             <section class="scroll" tabindex="0" aria-label="Readings">
                 <table>
-                    <thead>
-                        <tr>
-                            <th scope="col">"Read (UTC)"</th>
-                            {whose}
-                            <th scope="col">"Counter"</th>
-                            <th scope="col" class="n">"Before"</th>
-                            <th scope="col" class="n">"Then"</th>
-                            <th scope="col" class="n">{units_head(meter)}</th>
-                        </tr>
-                    </thead>
+                    {table::heads(&heads)}
                     <tbody>{rows}</tbody>
                 </table>
             </section>
