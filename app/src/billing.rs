@@ -7,6 +7,7 @@ use leptos::prelude::*;
 use crate::day_chart::day_chart;
 use crate::frame::{Frame, Page, Place};
 use crate::money::{Figure, amount};
+use crate::table;
 use crate::when::Moment;
 
 pub fn billing(page: Page<'_>, bill: BillView) -> String {
@@ -115,7 +116,7 @@ fn figures(bill: BillView) -> impl IntoView {
         <div class="cols">
             <div>
                 <section class="sheet" id="forecast">
-                    {day_chart(currency, month, running, until, &days, forecast.as_ref())}
+                    <div inner_html=day_chart(currency, month, running, until, &days, forecast.as_ref())></div>
                     {pace}
                 </section>
                 <section class="sheet" id="lines">
@@ -225,21 +226,9 @@ fn by_app(currency: Currency, month: Month, running: bool, apps: &[AppCost], sum
     let rows: Vec<_> = apps.iter().map(row).collect();
     view! {
         <table>
-            <thead>
-                <tr>
-                    <th scope="col">"App"</th>
-                    <th scope="col" class="gone"><span class="vh">"Share"</span></th>
-                    <th scope="col" class="n">"Before tax"</th>
-                </tr>
-            </thead>
+            {table::heads(&[("App", ""), ("Share", "gone vh"), ("Before tax", "n")])}
             <tbody>{rows}</tbody>
-            <tfoot>
-                <tr>
-                    <th scope="row">"Sum"</th>
-                    <td class="gone"></td>
-                    <td class="n">{sum.to_owned()}</td>
-                </tr>
-            </tfoot>
+            {table::sum(&[("", "gone"), (sum, "n")])}
         </table>
     }
     .into_any()
@@ -261,23 +250,9 @@ fn by_meter(currency: Currency, month: Month, running: bool, meters: &[MeterCost
     let rows: Vec<_> = meters.iter().map(row).collect();
     view! {
         <table>
-            <thead>
-                <tr>
-                    <th scope="col">"Meter"</th>
-                    <th scope="col" class="n">"Used"</th>
-                    <th scope="col" class="n gone">"Price each"</th>
-                    <th scope="col" class="n">"Before tax"</th>
-                </tr>
-            </thead>
+            {table::heads(&[("Meter", ""), ("Used", "n"), ("Price each", "n gone"), ("Before tax", "n")])}
             <tbody>{rows}</tbody>
-            <tfoot>
-                <tr>
-                    <th scope="row">"Sum"</th>
-                    <td></td>
-                    <td class="gone"></td>
-                    <td class="n">{sum.to_owned()}</td>
-                </tr>
-            </tfoot>
+            {table::sum(&[("", ""), ("", "gone"), (sum, "n")])}
         </table>
     }
     .into_any()

@@ -1,5 +1,8 @@
 //! Drawing: a graph as SVG without text, by plotters. It stretches to its place, so labels are HTML around it, and colours
-//! are ink attributes that `components.css` maps to tokens.
+//! are ink attributes that `components.css` maps to tokens. Written as text and not as elements: a page has thousands of
+//! cells, and nothing in them is a stranger's.
+
+use std::fmt::Write as _;
 
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -8,8 +11,6 @@ use plotters::prelude::*;
 const WIDTH: i32 = 600;
 const HEIGHT: i32 = 160;
 const SPARK: (i32, i32) = (120, 32);
-/// Grid lines, and labels beside them: one more than intervals.
-pub const INTERVALS: usize = 4;
 
 /// Inks are apart where the style sheet draws them apart (dashes, dots): no colour says anything alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub enum Ink {
     Grid,
     /// A release went live.
     Mark,
+    Money,
+    /// Dotted.
+    Forecast,
 }
 
 impl Ink {
@@ -38,11 +42,13 @@ impl Ink {
             Self::Bad => RGBColor(0xac, 0x22, 0x19),
             Self::Grid => RGBColor(0xd3, 0xdd, 0xdc),
             Self::Mark => RGBColor(0x48, 0x59, 0x5f),
+            Self::Money => RGBColor(0x7a, 0x52, 0x00),
+            Self::Forecast => RGBColor(0x7a, 0x52, 0x01),
         }
     }
 
     /// As the style sheet names it.
-    pub fn hex(self) -> String {
+    fn hex(self) -> String {
         let RGBColor(r, g, b) = self.rgb();
         format!("#{r:02X}{g:02X}{b:02X}")
     }
@@ -75,6 +81,22 @@ impl Line {
         runs
     }
 
+    fn paths(&self) -> impl Iterator<Item = Path> {
+        self.runs().into_iter().map(|run| {
+            let points = self.points(&run);
+            let at = |x: f64, under: &[f64]| under.get(x.round() as usize).or(under.last()).copied().unwrap_or(0.0);
+            let back = |under: &Vec<f64>| {
+                points
+                    .iter()
+                    .rev()
+                    .map(|(x, _)| (*x, at(if run.len() == 1 { run.start as f64 } else { *x }, under)))
+                    .collect()
+            };
+            let back = self.under.as_ref().filter(|_| points.len() > 1).map(back).unwrap_or_default();
+            Path { ink: self.ink, width: self.width, points, back }
+        })
+    }
+
     fn points(&self, run: &std::ops::Range<usize>) -> Vec<(f64, f64)> {
         let mut points: Vec<(f64, f64)> =
             run.clone().filter_map(|n| Some((n as f64, self.values.get(n).copied().flatten()?))).collect();
@@ -87,25 +109,44 @@ impl Line {
     }
 }
 
-/// `top` is where the scale ends, `marks` are places along the points, from 0 to 1.
-pub fn svg(lines: &[Line], top: f64, marks: &[f64], label: &str) -> String {
+/// A line without gaps; what lies between it and the way `back` is filled.
+pub struct Path {
+    pub ink: Ink,
+    pub width: u32,
+    pub points: Vec<(f64, f64)>,
+    pub back: Vec<(f64, f64)>,
+}
+
+/// Lines that are read: with room for what the browser half reads. `marks` are places along the points, from 0 to 1.
+pub fn svg(lines: &[Line], scale: &Scale, marks: &[f64], label: &str) -> String {
+    let paths: Vec<Path> = lines.iter().flat_map(Line::paths).collect();
+    let cursor = format!("<line class=\"at\" stroke=\"{}\" x1=\"0\" x2=\"0\" y1=\"0\" y2=\"159\"/>", Ink::Third.hex());
+    plot(&paths, right(lines), scale, marks, label, &cursor) + "<div class=\"read\" hidden></div>"
+}
+
+/// `right`: where the paths' room ends.
+pub fn still(paths: &[Path], right: f64, scale: &Scale, label: &str) -> String {
+    plot(paths, right, scale, &[], label, "")
+}
+
+fn plot(paths: &[Path], right: f64, scale: &Scale, marks: &[f64], label: &str, more: &str) -> String {
     let mut inner = String::new();
     {
         let size = (WIDTH, HEIGHT);
         let root = SVGBackend::with_string(&mut inner, (size.0 as u32, size.1 as u32)).into_drawing_area();
-        for n in 0..=INTERVALS as i32 {
-            let y = (HEIGHT - 1) * (INTERVALS as i32 - n) / INTERVALS as i32;
+        let intervals = scale.labels.len() as i32 - 1;
+        for n in 0..=intervals {
+            let y = (HEIGHT - 1) * (intervals - n) / intervals.max(1);
             let _ = root.draw(&PathElement::new(vec![(0, y), (WIDTH - 1, y)], stroke(Ink::Grid, 1)));
         }
         for mark in marks.iter().filter(|mark| (0.0..=1.0).contains(*mark)) {
             let x = (mark * f64::from(WIDTH - 1)).round() as i32;
             let _ = root.draw(&PathElement::new(vec![(x, HEIGHT - 1), (x, 0)], stroke(Ink::Mark, 1)));
         }
-        draw(root, size, lines, top);
+        draw(root, size, paths, (right, scale.top));
     }
-    let cursor = format!("<line class=\"at\" stroke=\"{}\" x1=\"0\" x2=\"0\" y1=\"0\" y2=\"159\"/>", Ink::Third.hex());
     format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{label}\">{}{cursor}</svg>",
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{label}\">{}{more}</svg>",
         bare(&inner)
     )
 }
@@ -115,10 +156,11 @@ pub fn spark(values: &[Option<f64>], label: &str) -> String {
     let top = values.iter().flatten().copied().fold(0.0, f64::max);
     let under = Some(vec![0.0; values.len()]);
     let line = Line { ink: Ink::First, width: 2, values: values.to_vec(), under };
+    let paths: Vec<Path> = line.paths().collect();
     let mut inner = String::new();
     {
         let root = SVGBackend::with_string(&mut inner, (SPARK.0 as u32, SPARK.1 as u32)).into_drawing_area();
-        draw(root, SPARK, &[line], if top > 0.0 { top * 1.1 } else { 1.0 });
+        draw(root, SPARK, &paths, (right(&[line]), if top > 0.0 { top * 1.1 } else { 1.0 }));
     }
     format!(
         "<svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" class=\"spark\" role=\"img\" aria-label=\"{label}\">{}</svg>",
@@ -128,27 +170,24 @@ pub fn spark(values: &[Option<f64>], label: &str) -> String {
     )
 }
 
+fn right(lines: &[Line]) -> f64 {
+    lines.iter().map(|line| line.values.len()).max().unwrap_or(0).saturating_sub(1).max(1) as f64
+}
+
 type Root<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-fn draw(root: Root<'_>, (width, height): (i32, i32), lines: &[Line], top: f64) {
-    let last = lines.iter().map(|line| line.values.len()).max().unwrap_or(0).saturating_sub(1).max(1);
+fn draw(root: Root<'_>, (width, height): (i32, i32), paths: &[Path], (right, top): (f64, f64)) {
     let area = root.apply_coord_spec(Cartesian2d::<RangedCoordf64, RangedCoordf64>::new(
-        0.0..last as f64,
+        0.0..right,
         0.0..top,
         (0..width - 1, height - 1..0),
     ));
-    for line in lines {
-        for run in line.runs() {
-            let points = line.points(&run);
-            if let (Some(under), true) = (&line.under, points.len() > 1) {
-                let at = |x: f64| under.get(x.round() as usize).or(under.last()).copied().unwrap_or(0.0);
-                let back =
-                    points.iter().rev().map(|(x, _)| (*x, if run.len() == 1 { at(run.start as f64) } else { at(*x) }));
-                let ground: Vec<_> = points.iter().copied().chain(back).collect();
-                let _ = area.draw(&Polygon::new(ground, line.ink.rgb().mix(0.12).filled()));
-            }
-            let _ = area.draw(&PathElement::new(points, stroke(line.ink, line.width)));
+    for Path { ink, width, points, back } in paths {
+        if !back.is_empty() {
+            let ground: Vec<_> = points.iter().chain(back).copied().collect();
+            let _ = area.draw(&Polygon::new(ground, ink.rgb().mix(0.12).filled()));
         }
+        let _ = area.draw(&PathElement::new(points.clone(), stroke(*ink, *width)));
     }
     // A string takes whatever is written.
     let _ = area.present();
@@ -165,6 +204,57 @@ fn bare(svg: &str) -> String {
     svg.get(from..to).unwrap_or_default().replace(" opacity=\"1\"", "").replace(" \"/>", "\"/>").replace('\n', "")
 }
 
+/// A drawing with what stands around it.
+pub struct Figure<'a> {
+    /// `h2`, `h3`.
+    pub heading: &'static str,
+    pub title: &'static str,
+    /// What its numbers are of, and more about them.
+    pub unit: &'a str,
+    pub note: &'a str,
+    /// Named where there are several.
+    pub keys: &'a [(&'a str, Ink)],
+    pub scale: &'a Scale,
+    /// `plot`, `plot tall`.
+    pub class: &'static str,
+    pub drawing: String,
+    pub x: Vec<String>,
+}
+
+impl Figure<'_> {
+    /// `numbers`: the same as a table.
+    pub fn write(&self, html: &mut String, numbers: impl FnOnce(&mut String)) {
+        let Self { heading, title, unit, note, .. } = self;
+        let _ = write!(html, "<figure class=\"chart\"><figcaption><{heading}>{title}</{heading}><span>{unit}</span>");
+        if !note.is_empty() {
+            let _ = write!(html, "<span class=\"push\">{note}</span>");
+        }
+        if self.keys.len() > 1 {
+            let keys: Vec<String> = self.keys.iter().map(|(name, ink)| key(*ink, name)).collect();
+            let _ = write!(html, "<span class=\"keys\">{}</span>", keys.join(" "));
+        }
+        let _ = write!(html, "</figcaption><div class=\"{}\"><div class=\"y\" aria-hidden=\"true\">", self.class);
+        labels(html, &self.scale.labels);
+        let _ = write!(html, "</div>{}<div class=\"x\" aria-hidden=\"true\">", self.drawing);
+        labels(html, &self.x);
+        html.push_str("</div></div>");
+        numbers(html);
+        html.push_str("</figure>");
+    }
+}
+
+fn labels(html: &mut String, labels: &[String]) {
+    labels.iter().for_each(|label| html.extend(["<span>", label, "</span>"]));
+}
+
+/// What an ink stands for.
+pub fn key(ink: Ink, word: &str) -> String {
+    format!(
+        "<span class=\"key\"><svg viewBox=\"0 0 20 8\" aria-hidden=\"true\"><line x1=\"0\" x2=\"20\" y1=\"4\" y2=\"4\" stroke=\"{}\" stroke-width=\"2\"/></svg> {word}</span>",
+        ink.hex()
+    )
+}
+
 /// What stands beside the grid lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -172,6 +262,18 @@ pub enum Unit {
     Plain,
     /// Binary: KiB, MiB, GiB.
     Bytes,
+    /// Whole cents.
+    Money,
+}
+
+impl Unit {
+    /// Grid lines, and labels beside them, are one more.
+    const fn intervals(self) -> usize {
+        match self {
+            Self::Plain | Self::Bytes => 4,
+            Self::Money => 5,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -189,10 +291,12 @@ const BYTES: [(&str, f64); 5] =
 /// The smallest round one that `most` fits under.
 pub fn scale(most: f64, unit: Unit) -> Scale {
     let most = if most.is_finite() { most.max(0.0) } else { 0.0 };
+    let intervals = unit.intervals();
+    let even = most / intervals as f64;
     let (word, whole, step) = match unit {
         Unit::Plain => {
-            let step = round(most / INTERVALS as f64);
-            let (word, whole) = match step * INTERVALS as f64 {
+            let step = if even > 0.0 { round(even, [1.0, 2.0, 2.5, 5.0]) } else { 0.25 };
+            let (word, whole) = match step * intervals as f64 {
                 top if top >= 1e7 => ("M", 1e6),
                 top if top >= 1e4 => ("k", 1e3),
                 _ => ("", 1.0),
@@ -201,30 +305,31 @@ pub fn scale(most: f64, unit: Unit) -> Scale {
         }
         Unit::Bytes => {
             let fits = BYTES.iter().rev().find(|(_, whole)| most >= *whole).unwrap_or(&BYTES[0]);
-            let step = 2_f64.powf((most / fits.1 / INTERVALS as f64).max(0.25).log2().ceil());
+            let step = 2_f64.powf((even / fits.1).max(0.25).log2().ceil());
             (fits.0, fits.1, step)
         }
+        Unit::Money => ("", 1.0, round(even.max(0.01), [1.0, 2.0, 3.0, 5.0])),
     };
     let digits = (0..3).find(|digits| (step * 10_f64.powi(*digits)).fract().abs() < 1e-9).unwrap_or(3);
-    let letter = if unit == Unit::Plain { word } else { "" };
-    let label = |n: usize| match n {
-        0 => "0".to_owned(),
-        n => format!("{:.*}{letter}", digits as usize, step * n as f64),
+    let label = |n: usize| match (n, unit) {
+        (0, _) => "0".to_owned(),
+        (n, Unit::Plain) => format!("{:.*}{word}", digits as usize, step * n as f64),
+        (n, Unit::Bytes) => format!("{:.*}", digits as usize, step * n as f64),
+        (n, Unit::Money) => {
+            domain::decimal((step * n as f64 * 100.0).round() as u128, 2, if step < 1.0 { 2 } else { 0 })
+        }
     };
     Scale {
-        top: step * whole * INTERVALS as f64,
-        labels: (0..=INTERVALS).rev().map(label).collect(),
+        top: step * whole * intervals as f64,
+        labels: (0..=intervals).rev().map(label).collect(),
         unit: if unit == Unit::Bytes { word } else { "" },
     }
 }
 
-/// The next of 1, 2, 2.5 and 5, by powers of ten.
-fn round(step: f64) -> f64 {
-    if step <= 0.0 {
-        return 0.25;
-    }
+/// The next of these, by powers of ten.
+fn round(step: f64, of: [f64; 4]) -> f64 {
     let power = 10_f64.powf(step.log10().floor()).max(0.01);
-    let times = [1.0, 2.0, 2.5, 5.0].into_iter().find(|n| n * power >= step * 0.999_999).unwrap_or(10.0);
+    let times = of.into_iter().find(|n| n * power >= step * 0.999_999).unwrap_or(10.0);
     times * power
 }
 
@@ -247,6 +352,15 @@ mod tests {
         assert_eq!(said(1.67 * 1_073_741_824.0, Unit::Bytes), "2.0 1.5 1.0 0.5 0 GiB");
         assert_eq!(said(512.0 * 1_048_576.0, Unit::Bytes), "512 384 256 128 0 MiB");
         assert_eq!(said(700.0, Unit::Bytes), "1024 768 512 256 0 B");
+        let money = |cents: i64| said(cents as f64 / 100.0, Unit::Money);
+        assert_eq!(money(0), "0.05 0.04 0.03 0.02 0.01 0 ");
+        assert_eq!(money(4), money(0));
+        assert_eq!(money(6), "0.10 0.08 0.06 0.04 0.02 0 ");
+        assert_eq!(money(11), "0.15 0.12 0.09 0.06 0.03 0 ");
+        assert_eq!(money(501), "10 8 6 4 2 0 ");
+        assert_eq!(money(3082), "50 40 30 20 10 0 ");
+        assert_eq!(money(5658), "100 80 60 40 20 0 ");
+        assert_eq!(money(1_000_000), "10,000 8,000 6,000 4,000 2,000 0 ");
         for most in [0.001, 0.03, 7.0, 1e9, 3e15, f64::NAN] {
             let scale = scale(most, Unit::Plain);
             assert!(scale.top.is_finite() && (most.is_nan() || scale.top >= most), "{most} {scale:?}");
@@ -259,7 +373,8 @@ mod tests {
 
     #[test]
     fn a_gap_cuts_the_line_and_a_zero_does_not() {
-        let svg = svg(&[line(&[Some(1.0), Some(0.0), None, Some(4.0), None])], 4.0, &[0.5], "x");
+        let four = scale(4.0, Unit::Plain);
+        let svg = svg(&[line(&[Some(1.0), Some(0.0), None, Some(4.0), None])], &four, &[0.5], "x");
         let lines: Vec<&str> = svg.split("stroke=\"#0B5F6E\"").skip(1).collect();
         assert_eq!(lines.len(), 2, "{svg}");
         assert!(lines[0].contains("points=\"0,120 149,159\""), "{svg}");
@@ -270,7 +385,7 @@ mod tests {
     fn a_hundred_points_stay_small() {
         let values: Vec<_> = (0..97).map(|n| Some(f64::from(n * 37 % 91))).collect();
         let filled = Line { under: Some(vec![0.0; 97]), ..line(&values) };
-        let svg = svg(&[filled], 100.0, &[], "x");
+        let svg = svg(&[filled], &scale(100.0, Unit::Plain), &[], "x");
         assert!(svg.len() < 3000, "{}", svg.len());
         assert!(spark(&values[..24], "x").len() < 700);
     }

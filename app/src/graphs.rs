@@ -1,14 +1,13 @@
-//! What an app uses and how it answers, as graphs, each with its numbers as a table. Written as text and not as
-//! elements: a page has thousands of cells, and nothing in them is a stranger's.
+//! What an app uses and how it answers, as graphs, each with its numbers as a table.
 
 use std::fmt::Write as _;
 
 use commands::{Range, UsageMark, UsagePoint, UsageView};
-use domain::Time;
+use domain::{Time, grouped};
 
-use crate::chart::{Ink, Line, Scale, Unit, scale, svg};
-use crate::units::{bytes, count, figure, millis, percent, thousands, took};
-use crate::when::{day, hour_minute, weekday};
+use crate::chart::{Figure, Ink, Line, Scale, Unit, key, scale, svg};
+use crate::units::{bytes, count, figure, millis, percent, took};
+use crate::when::{day, day_minute, hour_minute, weekday};
 
 /// Named below the graphs at most.
 const MARKS_NAMED: usize = 6;
@@ -116,7 +115,7 @@ fn requests(usage: &UsageView) -> Graph {
     let foot = total.map(|total| {
         let c = total.by_class;
         [c.ok, c.redirect, c.client_error, c.server_error, c.unanswered]
-            .map(|n| format!("{} in all", thousands(n)))
+            .map(|n| format!("{} in all", grouped(n.into())))
             .into()
     });
     let note = total.map_or_else(String::new, |total| match total.requests {
@@ -283,43 +282,22 @@ fn draw(html: &mut String, usage: &UsageView, graph: &Graph, room: Room) {
         ("", _) | (_, "") => unit.to_owned(),
         (scale, unit) => format!("{scale} {unit}"),
     };
-    let note = if graph.note.is_empty() || room == Room::Part {
-        String::new()
-    } else {
-        format!("<span class=\"push\">{}</span>", graph.note)
-    };
-    let _ = write!(
-        html,
-        "{open}<figure class=\"chart\"><figcaption><{heading}>{}</{heading}><span>{unit}</span>{note}",
-        graph.title
-    );
-    let shown: Vec<(&str, Ink)> = graph.columns.iter().filter_map(|c| Some((c.name, c.ink?))).collect();
-    if shown.len() > 1 {
-        html.push_str("<span class=\"keys\">");
-        for (name, ink) in shown {
-            let _ = write!(
-                html,
-                "<span class=\"key\"><svg viewBox=\"0 0 20 8\" aria-hidden=\"true\"><line x1=\"0\" x2=\"20\" y1=\"4\" y2=\"4\" stroke=\"{}\" stroke-width=\"2\"/></svg> {name}</span> ",
-                ink.hex()
-            );
-        }
-        html.push_str("</span>");
-    }
-    html.push_str("</figcaption><div class=\"plot\"><div class=\"y\" aria-hidden=\"true\">");
-    for label in &graph.scale.labels {
-        let _ = write!(html, "<span>{label}</span>");
-    }
-    html.push_str("</div>");
+    let keys: Vec<(&str, Ink)> = graph.columns.iter().filter_map(|c| Some((c.name, c.ink?))).collect();
     let marks: Vec<f64> = usage.marks.iter().map(|mark| place(usage, mark.at)).collect();
-    html.push_str(&svg(&lines(graph), graph.scale.top, &marks, &sentence(usage, graph)));
-    // Where the browser half writes what the pointer reads.
-    html.push_str("<div class=\"read\" hidden></div><div class=\"x\" aria-hidden=\"true\">");
-    for label in x_labels(usage) {
-        let _ = write!(html, "<span>{label}</span>");
-    }
-    html.push_str("</div></div>");
-    table(html, usage, graph);
-    let _ = write!(html, "</figure>{close}");
+    let figure = Figure {
+        heading,
+        title: graph.title,
+        unit: &unit,
+        note: if room == Room::Part { "" } else { &graph.note },
+        keys: &keys,
+        scale: &graph.scale,
+        class: "plot",
+        drawing: svg(&lines(graph), &graph.scale, &marks, &sentence(usage, graph)),
+        x: x_labels(usage),
+    };
+    html.push_str(open);
+    figure.write(html, |html| table(html, usage, graph));
+    html.push_str(close);
 }
 
 fn sentence(usage: &UsageView, graph: &Graph) -> String {
@@ -356,7 +334,7 @@ fn at(range: Range, at: Time) -> String {
     match range {
         Range::Hour => hour_minute(at),
         Range::Day => format!("{} {}", weekday(at), hour_minute(at)),
-        Range::Month => format!("{} {}", day(at), hour_minute(at)),
+        Range::Month => day_minute(at),
     }
 }
 
@@ -412,10 +390,6 @@ fn legend(html: &mut String, usage: &UsageView) {
         0 => String::new(),
         n => format!(" and {n} before"),
     };
-    let _ = write!(
-        html,
-        "<p class=\"hint marks\"><span class=\"key\"><svg viewBox=\"0 0 20 8\" aria-hidden=\"true\"><line x1=\"0\" x2=\"20\" y1=\"4\" y2=\"4\" stroke=\"{}\" stroke-width=\"2\"/></svg></span> A release went live: {}{more}.</p>",
-        Ink::Mark.hex(),
-        named.join(", ")
-    );
+    let key = key(Ink::Mark, "");
+    let _ = write!(html, "<p class=\"hint marks\">{key} A release went live: {}{more}.</p>", named.join(", "));
 }

@@ -1,7 +1,7 @@
 //! What was asked of an app while a deploy of it was switched on, and how much of that failed.
 
 use commands::{DeployRow, TrafficView};
-use domain::{DeployState, Step};
+use domain::{DeployState, Step, grouped};
 use leptos::prelude::*;
 
 /// "0 failed requests", "3 failed requests of 1,204"
@@ -54,23 +54,5 @@ fn sentence(row: &DeployRow, traffic: &TrafficView) -> (String, String) {
 }
 
 fn thousands(n: i64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::thousands;
-
-    #[test]
-    fn numbers_read_in_threes() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
-    }
+    grouped(n.unsigned_abs().into())
 }

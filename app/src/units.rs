@@ -2,25 +2,14 @@
 
 use std::time::Duration;
 
-/// `1,445`
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
+use domain::grouped;
 
 /// `84`, `1,204`, `1.445 million`
 pub fn count(n: u64) -> String {
     match n {
         1_000_000_000.. => format!("{:.3} billion", n as f64 / 1e9),
         1_000_000.. => format!("{:.3} million", n as f64 / 1e6),
-        _ => thousands(n),
+        _ => grouped(n.into()),
     }
 }
 
@@ -31,14 +20,14 @@ pub fn figure(n: f64) -> String {
         n if n < 0.005 => "<0.01".to_owned(),
         n if n < 9.995 => format!("{n:.2}"),
         n if n < 99.95 => format!("{n:.1}"),
-        n => thousands(n.round() as u64),
+        n => grouped(n.round() as u128),
     }
 }
 
 /// `0.4`, `84`, `1,204`
 pub fn millis(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
-    if ms < 9.95 { format!("{ms:.1}") } else { thousands(ms.round() as u64) }
+    if ms < 9.95 { format!("{ms:.1}") } else { grouped(ms.round() as u128) }
 }
 
 /// `84 ms`, `1.3 s`
@@ -70,8 +59,10 @@ mod tests {
 
     #[test]
     fn figures_have_the_digits_that_say_something() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0, 84, 1_204, 1_444_810].map(count), ["0", "84", "1,204", "1.445 million"]);
+        assert_eq!(
+            [0, 84, 999, 1_000, 1_204, 1_444_810].map(count),
+            ["0", "84", "999", "1,000", "1,204", "1.445 million"]
+        );
         assert_eq!(
             [0.0, 0.001, 0.024, 1.666, 29.43, 1204.4].map(figure),
             ["0", "<0.01", "0.02", "1.67", "29.4", "1,204"]
