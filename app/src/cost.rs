@@ -61,7 +61,9 @@ fn rate(currency: domain::Currency, day: &DayRate) -> String {
 /// The first answer of the app's page about money.
 pub fn vital(cost: &AppCostView) -> AnyView {
     let figure = Figure { app: Some(&cost.app), ..Figure::default() };
-    let note = cost.day.map(|day| format!("{} a day", rate(cost.currency, &day)));
+    // Seven of them stand in a row: a note is one short line.
+    let note =
+        cost.day.map(|day| format!("{}{} a day", if day.busy { "" } else { "from " }, cost.currency.cents(day.amount)));
     view! {
         <div class="cost">
             <dt>{cost.month.name()} " so far"</dt>

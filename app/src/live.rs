@@ -200,13 +200,13 @@ fn measured(usage: Option<&UsageView>, reserved: i64) -> Vec<AnyView> {
         || none("Requests"),
         |n| {
             let errors = now.and_then(|now| now.errors).unwrap_or(0.0);
-            vital("Requests", &format!("{} /s", units::figure(n)), format!("{} errors, 5 min", units::percent(errors)))
+            vital("Requests", &format!("{} /s", units::figure(n)), format!("{} errors", units::percent(errors)))
         },
     );
     let answers = now.and_then(|now| now.latency).map_or_else(
         || none("Answer, p95"),
         |l| {
-            let note = format!("p50 {}, p99 {} ms", units::millis(l.p50), units::millis(l.p99));
+            let note = format!("p50 {}, p99 {}", units::millis(l.p50), units::millis(l.p99));
             vital("Answer, p95", &units::took(l.p95), note)
         },
     );
@@ -215,7 +215,7 @@ fn measured(usage: Option<&UsageView>, reserved: i64) -> Vec<AnyView> {
         |cores| vital("CPU", &format!("{} cores", units::figure(cores)), "at work, 5 min"),
     );
     let memory = match now.and_then(|now| now.memory) {
-        Some(m) => vital("Memory", &units::bytes(m.bytes), format!("of {} it may use", units::bytes(m.reserved_bytes))),
+        Some(m) => vital("Memory", &units::bytes(m.bytes), format!("of {}", units::bytes(m.reserved_bytes))),
         None if reserved > 0 => vital("Memory", &size(reserved), "it may use"),
         None => none("Memory"),
     };
