@@ -21,7 +21,7 @@ impl Typed {
 }
 
 /// "What was wrong", with links to the fields; `general` is about no single field.
-pub fn summary(general: Option<&str>, fields: &[(&'static str, &'static str, &Typed)]) -> Option<AnyView> {
+pub fn summary(general: Option<&str>, fields: &[(&str, &str, &Typed)]) -> Option<AnyView> {
     let wrong: Vec<_> = fields.iter().filter(|(_, _, typed)| typed.error.is_some()).collect();
     if wrong.is_empty() && general.is_none() {
         return None;
@@ -38,7 +38,7 @@ pub fn summary(general: Option<&str>, fields: &[(&'static str, &'static str, &Ty
             let href = format!("#{id}");
             view! {
                 {(at > 0).then_some(", ")}
-                <a href=href>{*label}</a>
+                <a href=href>{(*label).to_owned()}</a>
             }
         })
         .collect();
@@ -61,43 +61,48 @@ pub fn summary(general: Option<&str>, fields: &[(&'static str, &'static str, &Ty
 /// One input with its label, hint and error. The name of the field is its id.
 #[component]
 pub fn Field(
-    id: &'static str,
-    label: &'static str,
+    #[prop(into)] id: String,
+    #[prop(into)] label: String,
     typed: Typed,
     #[prop(default = "text")] kind: &'static str,
     #[prop(optional)] autocomplete: Option<&'static str>,
     #[prop(optional)] pattern: Option<&'static str>,
     #[prop(optional)] minlength: Option<&'static str>,
+    #[prop(optional)] step: Option<&'static str>,
+    #[prop(optional)] inputmode: Option<&'static str>,
     #[prop(optional, into)] hint: Option<ViewFn>,
     /// It may be left empty.
     #[prop(optional)]
     empty: bool,
 ) -> impl IntoView {
-    let described = described(id, typed.error.is_some(), hint.is_some());
+    let described = described(&id, typed.error.is_some(), hint.is_some());
+    let (error, hint_id) = (error(&id, typed.error.clone()), format!("{id}-hint"));
     // A password is never sent back.
     let value = (kind != "password").then_some(typed.value);
     let spellcheck = (kind == "text").then_some("false");
     view! {
         <div class="field">
-            <label for=id>{label}</label>
+            <label for=id.clone()>{label}</label>
             <input
-                id=id
+                id=id.clone()
                 name=id
                 type=kind
                 autocomplete=autocomplete
                 pattern=pattern
                 minlength=minlength
+                step=step
+                inputmode=inputmode
                 spellcheck=spellcheck
                 value=value
                 aria-invalid=typed.error.is_some().then_some("true")
                 aria-describedby=described
                 required=!empty
             />
-            {error(id, typed.error)}
+            {error}
             {hint
                 .map(|hint| {
                     view! {
-                        <p class="hint" id=format!("{id}-hint")>
+                        <p class="hint" id=hint_id>
                             {hint.run()}
                         </p>
                     }
@@ -161,7 +166,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// The error beside a field.
-pub fn error(id: &'static str, error: Option<String>) -> Option<AnyView> {
+pub fn error(id: &str, error: Option<String>) -> Option<AnyView> {
     let text = error?;
     Some(
         view! {

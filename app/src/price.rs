@@ -4,6 +4,7 @@ use commands::{MeterTyped, NewPrices, PricesView, VersionView, Wrong};
 use domain::{Currency, Meter, Time};
 use leptos::prelude::*;
 
+use crate::form::{Field, Typed, summary};
 use crate::frame::{Frame, Page, Place};
 use crate::money::{price_table, price_words};
 use crate::verbs::button;
@@ -143,29 +144,9 @@ fn entry(currency: Currency, version: &VersionView, at: Time, now: Time) -> AnyV
 fn new_list(form: PriceForm) -> AnyView {
     let PriceForm { typed, wrong } = form;
     let error = |field: &str| wrong.iter().find(|(of, _)| of == field).map(|(_, why)| why.clone());
-    let links: Vec<_> = wrong
-        .iter()
-        .enumerate()
-        .map(|(at, (field, _))| {
-            view! { {(at > 0).then_some(", ")} <a href=format!("#{field}")>{field_words(field)}</a> }
-        })
-        .collect();
-    let summary = (!links.is_empty()).then(|| {
-        let title = match links.len() {
-            1 => "One thing to correct:".to_owned(),
-            n => format!("{n} things to correct:"),
-        };
-        view! {
-            <div class="notice bad" role="alert">
-                <div>
-                    <strong>{title}</strong>
-                    " "
-                    {links}
-                    ". What you typed is kept."
-                </div>
-            </div>
-        }
-    });
+    let fields: Vec<_> = wrong.iter().map(|(field, why)| (field, field_words(field), Typed::wrong("", why))).collect();
+    let fields: Vec<_> = fields.iter().map(|(field, words, typed)| (field.as_str(), words.as_str(), typed)).collect();
+    let since = Typed { value: typed.since, error: error("since") };
     let meters: Vec<_> = Meter::ALL
         .iter()
         .map(|meter| {
@@ -176,9 +157,10 @@ fn new_list(form: PriceForm) -> AnyView {
     view! {
         <section class="sheet" id="new">
             <h2>"A new price list"</h2>
-            {summary}
+            {summary(None, &fields)}
             <form class="form" method="post" action="/operator/prices" novalidate>
-                {input("since".to_owned(), "From (UTC)".to_owned(), typed.since, error("since"), Some("A full hour to come, such as 2026-12-01 00:00."), "datetime-local", "")}
+                <Field id="since" label="From (UTC)" typed=since kind="datetime-local" step="3600" autocomplete="off" empty=true
+                    hint=|| "A full hour to come, such as 2026-12-01 00:00."/>
                 {meters}
                 <p>
                     <button type="submit" class="btn main">
@@ -206,8 +188,9 @@ fn field_words(field: &str) -> String {
 
 fn meter_fields(meter: Meter, of: MeterTyped, error: &impl Fn(&str) -> Option<String>) -> AnyView {
     let name = |part: &str| format!("{meter}-{part}");
-    let field = |part: &str, label: String, value: String, hint: Option<&'static str>| {
-        input(name(part), label, value, error(&name(part)), hint, "text", "decimal")
+    let field = |part: &str, label: String, value: String| {
+        let typed = Typed { value, error: error(&name(part)) };
+        view! { <Field id=name(part) label=label typed=typed inputmode="decimal" autocomplete="off" empty=true/> }
     };
     let MeterTyped { included, price, more } = of;
     let open = more.iter().any(|(from, price)| !from.is_empty() || !price.is_empty())
@@ -218,18 +201,18 @@ fn meter_fields(meter: Meter, of: MeterTyped, error: &impl Fn(&str) -> Option<St
         <fieldset class="stack">
             <legend>{meter.title()}</legend>
             <div class="row">
-                {field("price", format!("Price of {}", one(meter)), price, None)}
-                {field("included", format!("Included a month, in {units}"), included, None)}
+                {field("price", format!("Price of {}", one(meter)), price)}
+                {field("included", format!("Included a month, in {units}"), included)}
             </div>
             <details open=open>
                 <summary>"Another price from so much on"</summary>
                 <div class="row">
-                    {field("from-2", format!("From, in {units}"), from_2, None)}
-                    {field("price-2", "Price".to_owned(), price_2, None)}
+                    {field("from-2", format!("From, in {units}"), from_2)}
+                    {field("price-2", "Price".to_owned(), price_2)}
                 </div>
                 <div class="row">
-                    {field("from-3", format!("And from, in {units}"), from_3, None)}
-                    {field("price-3", "Price then".to_owned(), price_3, None)}
+                    {field("from-3", format!("And from, in {units}"), from_3)}
+                    {field("price-3", "Price then".to_owned(), price_3)}
                 </div>
             </details>
         </fieldset>
@@ -246,44 +229,4 @@ fn one(meter: Meter) -> &'static str {
         Meter::BytesOut => "a GiB",
         Meter::Builds => "a minute",
     }
-}
-
-fn input(
-    name: String,
-    label: String,
-    value: String,
-    error: Option<String>,
-    hint: Option<&'static str>,
-    kind: &'static str,
-    inputmode: &'static str,
-) -> AnyView {
-    let described = match (&error, hint) {
-        (None, None) => None,
-        (Some(_), None) => Some(format!("{name}-err")),
-        (None, Some(_)) => Some(format!("{name}-hint")),
-        (Some(_), Some(_)) => Some(format!("{name}-err {name}-hint")),
-    };
-    let wrong = error.is_some().then_some("true");
-    let step = (kind == "datetime-local").then_some("3600");
-    let inputmode = (!inputmode.is_empty()).then_some(inputmode);
-    let (err_id, hint_id) = (format!("{name}-err"), format!("{name}-hint"));
-    view! {
-        <div class="field">
-            <label for=name.clone()>{label}</label>
-            <input
-                type=kind
-                id=name.clone()
-                name=name
-                value=value
-                step=step
-                inputmode=inputmode
-                autocomplete="off"
-                aria-invalid=wrong
-                aria-describedby=described
-            />
-            {error.map(|error| view! { <p class="err" id=err_id>{error}</p> })}
-            {hint.map(|hint| view! { <p class="hint" id=hint_id>{hint}</p> })}
-        </div>
-    }
-    .into_any()
 }
