@@ -151,7 +151,7 @@ pub async fn end(state: &Shared, session: &Session) -> Result<(), Failed> {
 
 /// A path of this site that signing in may lead to; nothing that a browser takes for another host.
 fn ours(path: &str) -> bool {
-    let begins = ["/apps", "/account"]
+    let begins = ["/apps", "/account", "/billing"]
         .iter()
         .any(|start| path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     begins && path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-')) && !path.contains("//")
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn signing_in_leads_to_pages_of_ours_only() {
-        for good in ["/apps", "/apps/shop", "/apps/shop/deploys/3", "/account"] {
+        for good in ["/apps", "/apps/shop", "/apps/shop/deploys/3", "/account", "/billing/why/2026-03"] {
             assert!(ours(good), "{good}");
         }
         for bad in [
