@@ -14,7 +14,7 @@ use std::time::Duration;
 use app::AppsAsked;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use commands::{Actor, CommandError, Kind, LogLines, LogWhat, Range, UsageView};
+use commands::{Actor, CommandError, Commands, Kind, LogLines, LogWhat, Range, Spark, UsageView};
 use domain::wire::LogLine;
 use domain::{AppName, LogFilter, UserId};
 use futures_util::StreamExt;
@@ -81,7 +81,8 @@ pub enum Of {
     Config(AppName),
     Logs(AppName, LogFilter),
     Usage(AppName),
-    Apps(AppsAsked),
+    /// With the customer's name.
+    Apps(AppsAsked, String),
 }
 
 impl Of {
@@ -104,9 +105,6 @@ pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>)
     let Some(place) = state.streams.take(who.actor.user) else {
         return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
     };
-    let mut heartbeat = interval(HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    heartbeat.reset();
     let mut viewer = Viewer {
         // Subscribe, then look: else what happens between the two is lost.
         changes: state.commands.changes(),
@@ -125,10 +123,11 @@ pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>)
         unsaid: false,
         looked: Instant::now(),
         usage: None,
+        sparks: None,
         look_at: None,
         ends_at: None,
         over: false,
-        heartbeat,
+        heartbeat: heartbeat(),
         _place: place,
     };
     // Not yours and not there are the same, here too.
@@ -138,6 +137,32 @@ pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>)
         Some((Ok::<_, Infallible>(event), viewer))
     });
     Ok(Sse::new(events).into_response())
+}
+
+/// Its first tick is one of them away.
+pub fn heartbeat() -> Interval {
+    let mut heartbeat = interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat.reset();
+    heartbeat
+}
+
+/// What moves slower than anybody looks, and when it was read.
+type Kept<T> = Option<(Instant, Arc<T>)>;
+
+/// Reads it again once in a heartbeat, however often the rest changes.
+async fn once<T>(
+    kept: &mut Kept<T>,
+    read: impl Future<Output = Result<T, CommandError>>,
+) -> Result<Arc<T>, CommandError> {
+    if let Some((at, held)) = kept
+        && at.elapsed() < HEARTBEAT - Duration::from_secs(1)
+    {
+        return Ok(held.clone());
+    }
+    let held = Arc::new(read.await?);
+    *kept = Some((Instant::now(), held.clone()));
+    Ok(held)
 }
 
 /// How many streams are open, by user.
@@ -175,7 +200,7 @@ impl Drop for Place {
 }
 
 /// One log being followed.
-struct Log {
+pub struct Log {
     what: Option<LogWhat>,
     open: Option<ReadyChunks<LogLines>>,
     /// It was lost: when to try again.
@@ -187,12 +212,31 @@ impl Log {
         Self { what: None, open: None, again: None }
     }
 
-    fn of(what: LogWhat) -> Self {
+    pub fn of(what: LogWhat) -> Self {
         Self { what: Some(what), open: None, again: Some(Instant::now()) }
     }
 
+    /// From after the cursor `after`, or without it from `limit` lines back; one that is away is to be opened again.
+    pub async fn open(
+        &mut self,
+        commands: &Commands,
+        actor: &Actor,
+        app: &AppName,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<(), CommandError> {
+        let Some(what) = self.what else { return Ok(()) };
+        let opened = commands.log(actor, app, what, after, limit, true).await;
+        let opened = opened.inspect_err(|cause| {
+            tracing::debug!(error = %cause, "a stream goes without its log for now");
+            self.again = Some(Instant::now() + LOG_AGAIN);
+        })?;
+        (self.open, self.again) = (Some(opened.ready_chunks(LINES_AT_ONCE)), None);
+        Ok(())
+    }
+
     /// Cancel-safe: a chunk is taken whole or not at all. `None`: the log is to be opened.
-    async fn next(&mut self) -> Option<Vec<LogLine>> {
+    pub async fn next(&mut self) -> Option<Vec<LogLine>> {
         let Some(open) = &mut self.open else {
             match self.again {
                 Some(at) => sleep_until(at).await,
@@ -230,8 +274,9 @@ struct Viewer {
     /// The viewer's place moved on, and they were not told.
     unsaid: bool,
     looked: Instant,
-    /// Of the last hour, and when it was read.
-    usage: Option<(Instant, UsageView)>,
+    /// Of the last hour.
+    usage: Kept<UsageView>,
+    sparks: Kept<HashMap<AppName, Spark>>,
     look_at: Option<Instant>,
     /// The deploy is over: when its stream ends.
     ends_at: Option<Instant>,
@@ -329,24 +374,12 @@ impl Viewer {
         self.cursor.get_or_insert_default()
     }
 
-    /// Reads the last hour again, once in a heartbeat, however often the rest changes.
-    async fn look_at_usage(&mut self) -> Result<(), CommandError> {
-        let fresh = |(read, _): &(Instant, UsageView)| read.elapsed() < HEARTBEAT - Duration::from_secs(1);
-        let (Of::App(name) | Of::Usage(name)) = &self.of else { return Ok(()) };
-        if self.usage.as_ref().is_some_and(fresh) {
-            return Ok(());
-        }
-        let usage = self.state.commands.usage(&self.actor, name, Range::Hour).await?;
-        self.usage = Some((Instant::now(), usage));
-        Ok(())
-    }
-
     /// Reads the states again, and sends what looks otherwise than before.
     async fn look(&mut self) -> Result<(), CommandError> {
-        self.look_at_usage().await?;
-        let usage = self.usage.as_ref().map(|(_, usage)| usage).cloned();
+        let hour = |name| self.state.commands.usage(&self.actor, name, Range::Hour);
         let regions = match &self.of {
             Of::App(name) => {
+                let usage = once(&mut self.usage, hour(name)).await?;
                 let (app, newest) = look(&self.state, &self.actor, name).await?;
                 if self.lines.what.is_none() {
                     self.lines = Log::of(LogWhat::App);
@@ -355,18 +388,15 @@ impl Viewer {
                 if let Some(number) = open.map(|deploy| deploy.row.number) {
                     self.follow(number);
                 }
-                app::of_app(&app, newest.as_ref(), usage.as_ref(), now())
+                app::of_app(&app, newest.as_ref(), Some(&usage), now())
             }
-            Of::Apps(asked) => {
+            Of::Apps(asked, customer) => {
                 let commands = &self.state.commands;
-                let (apps, sparks, user) = tokio::try_join!(
-                    commands.apps_with_cost(&self.actor),
-                    commands.sparks(&self.actor),
-                    commands.user(self.actor.user)
-                )?;
+                let sparks = once(&mut self.sparks, commands.sparks(&self.actor)).await?;
+                let apps = commands.apps_with_cost(&self.actor).await?;
                 // As the page has it, which is drawn with what its head shows.
                 let spent = commands.spent(&self.actor).await.ok();
-                app::of_apps(&apps, &sparks, &user.customer_name, spent, asked, now()).into()
+                app::of_apps(&apps, &sparks, customer, spent, asked, now()).into()
             }
             Of::Deploys(name) => {
                 let commands = &self.state.commands;
@@ -394,9 +424,10 @@ impl Viewer {
                 app::of_head(&app)
             }
             Of::Usage(name) => {
+                let usage = once(&mut self.usage, hour(name)).await?;
                 let app = self.state.commands.app(&self.actor, name).await?;
                 let mut regions = app::of_head(&app);
-                regions.extend(usage.map(|usage| app::usage_region(&app, &usage)));
+                regions.push(app::usage_region(&app, &usage));
                 regions
             }
             Of::Deploy(name, number) => {
@@ -407,7 +438,9 @@ impl Viewer {
                 )?;
                 let number = *number;
                 self.follow(number);
-                self.ends_at = (!app::moves(&deploy)).then(|| Instant::now() + LOG_AGAIN);
+                // Other apps go on changing: that does not put its end off.
+                let ends_at = self.ends_at.unwrap_or_else(|| Instant::now() + LOG_AGAIN);
+                self.ends_at = (!app::moves(&deploy)).then_some(ends_at);
                 app::of_deploy(&app, &deploy, now())
             }
         };
@@ -437,16 +470,14 @@ impl Viewer {
     async fn open_lines(&mut self) {
         let Some(app) = self.of.app() else { return };
         let after = self.cursor.map(|cursor| cursor.lines);
-        let opened = self.state.commands.log(&self.actor, app, LogWhat::App, after, LINES_BEFORE, true).await;
-        opened_into(&mut self.lines, opened);
+        // It is tried again.
+        let _ = self.lines.open(&self.state.commands, &self.actor, app, after, LINES_BEFORE).await;
     }
 
     async fn open_build(&mut self) {
-        let Cursor { deploy, build, .. } = *self.place();
+        let after = Some(self.place().build);
         let Some(app) = self.of.app() else { return };
-        let what = LogWhat::Deploy(deploy);
-        let opened = self.state.commands.log(&self.actor, app, what, Some(build), LINES_BEFORE, true).await;
-        opened_into(&mut self.build, opened);
+        let _ = self.build.open(&self.state.commands, &self.actor, app, after, LINES_BEFORE).await;
     }
 
     /// Those that are wanted, as many as may go.
@@ -497,16 +528,6 @@ impl Viewer {
     fn send(&mut self, data: String) {
         let id = self.place().to_string();
         self.waiting.push_back(Event::default().event("lines").id(id).data(data));
-    }
-}
-
-fn opened_into(log: &mut Log, opened: Result<LogLines, CommandError>) {
-    match opened {
-        Ok(lines) => (log.open, log.again) = (Some(lines.ready_chunks(LINES_AT_ONCE)), None),
-        Err(cause) => {
-            tracing::debug!(error = %cause, "a stream goes without its log for now");
-            log.again = Some(Instant::now() + LOG_AGAIN);
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -10,27 +9,21 @@ use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use commands::api::LogLine;
-use commands::{Kind, LogLines, LogWhat};
+use commands::{Kind, LogWhat};
 use domain::AppName;
-use futures_util::stream::{self, ReadyChunks};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, header};
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::Interval;
 use utoipa::IntoParams;
 
 use super::Part;
 use super::ask::{App, Asked, Caller, Number};
 use super::error::ApiError;
-use crate::events::Place;
+use crate::events::{self, Log, Place};
 use crate::state::Shared;
 
-/// Says that the stream lives, and whether its token still holds.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// After a log was lost.
-const AGAIN: Duration = Duration::from_secs(2);
-const LINES_AT_ONCE: usize = 100;
 const LIMIT: u64 = 200;
 const LIMIT_MAX: u64 = 10_000;
 const SSE: &str = "text/event-stream";
@@ -107,30 +100,25 @@ async fn read(
         return Ok(Json(Part { items: lines, next }).into_response());
     }
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    let events = text(header::ACCEPT).is_some_and(|kinds| kinds.contains(SSE));
+    let as_events = text(header::ACCEPT).is_some_and(|kinds| kinds.contains(SSE));
     let resumed = text(http::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok());
     let Some(place) = state.streams.take(caller.actor.user) else { return Err(ApiError::streams()) };
-    let mut heartbeat = interval(HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    heartbeat.reset();
     let mut follower = Follower {
         after: resumed.or(which.after),
         ended: state.signed_out.subscribe(),
         state,
         caller,
         app,
-        what,
         limit,
-        lines: None,
-        again: Instant::now(),
+        log: Log::of(what),
         waiting: VecDeque::new(),
-        heartbeat,
+        heartbeat: events::heartbeat(),
         _place: place,
     };
     // Whatever is wrong is said while it can be.
     follower.open().await?;
     let followed = stream::unfold(follower, |mut follower| async move { Some((follower.next().await?, follower)) });
-    Ok(match events {
+    Ok(match as_events {
         true => Sse::new(followed.map(|said| Ok::<_, Infallible>(event(said)))).into_response(),
         false => {
             let bytes = followed.map(|said| Ok::<_, Infallible>(line(said)));
@@ -162,13 +150,11 @@ struct Follower {
     state: Shared,
     caller: Caller,
     app: AppName,
-    what: LogWhat,
     after: Option<u64>,
     limit: usize,
-    lines: Option<ReadyChunks<LogLines>>,
-    /// It was lost: when to try again.
-    again: Instant,
+    log: Log,
     waiting: VecDeque<LogLine>,
+    /// Says that the stream lives, and whether its token still holds.
     heartbeat: Interval,
     /// Ticks when somebody signed out, or a token was revoked.
     ended: watch::Receiver<u64>,
@@ -178,9 +164,7 @@ struct Follower {
 impl Follower {
     async fn open(&mut self) -> Result<(), commands::CommandError> {
         let (commands, actor) = (&self.state.commands, &self.caller.actor);
-        let lines = commands.log(actor, &self.app, self.what, self.after, self.limit, true).await?;
-        self.lines = Some(lines.ready_chunks(LINES_AT_ONCE));
-        Ok(())
+        self.log.open(commands, actor, &self.app, self.after, self.limit).await
     }
 
     async fn next(&mut self) -> Option<Said> {
@@ -189,17 +173,6 @@ impl Follower {
                 self.after = Some(line.cursor);
                 return Some(Some(line));
             }
-            let (open, again) = (&mut self.lines, self.again);
-            let read = async {
-                match open {
-                    Some(lines) => Some(lines.next().await.unwrap_or_default()),
-                    None => {
-                        sleep_until(again).await;
-                        None
-                    }
-                }
-            };
-            // A chunk is taken whole or not at all.
             tokio::select! {
                 () = self.state.stop.cancelled() => return None,
                 _ = self.heartbeat.tick() => {
@@ -213,28 +186,15 @@ impl Follower {
                         return None;
                     }
                 }
-                chunk = read => match chunk {
-                    Some(chunk) => self.take(chunk),
+                lines = self.log.next() => match lines {
+                    Some(lines) => self.waiting.extend(lines.iter().map(LogLine::from)),
                     None => match self.open().await {
-                        Ok(()) => {}
                         // Deleted, or no longer theirs.
                         Err(cause) if cause.kind() == Kind::NotFound => return None,
-                        Err(cause) => {
-                            tracing::debug!(error = %cause, "a followed log is away for now");
-                            self.again = Instant::now() + AGAIN;
-                        }
+                        _ => {}
                     },
                 },
             }
-        }
-    }
-
-    fn take(&mut self, chunk: Vec<Result<domain::wire::LogLine, commands::CommandError>>) {
-        let whole = chunk.len();
-        self.waiting.extend(chunk.iter().map_while(|line| line.as_ref().ok()).map(LogLine::from));
-        if self.waiting.is_empty() || self.waiting.len() < whole {
-            self.lines = None;
-            self.again = Instant::now() + AGAIN;
         }
     }
 }

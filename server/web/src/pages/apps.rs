@@ -59,7 +59,8 @@ pub async fn list_events(
     who: SignedIn,
     Query(asked): Query<Asked>,
 ) -> Result<Response, Failed> {
-    events::stream(state, who, Of::Apps(asked.read()), None).await
+    let of = Of::Apps(asked.read(), who.user.customer_name.clone());
+    events::stream(state, who, of, None).await
 }
 
 pub async fn new(State(state): State<Shared>, who: SignedIn) -> Result<Html<String>, Failed> {
