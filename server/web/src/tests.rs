@@ -17,6 +17,7 @@ use crate::state::{Shared, State};
 use crate::{Asset, Config, SignUp, guard};
 
 mod api;
+mod forms;
 mod people;
 mod tokens;
 mod usage;

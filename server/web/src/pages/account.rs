@@ -1,13 +1,13 @@
 //! Keys and sessions of the signed-in user.
 
 use app::{AccountPage, ActivityPage, KeyForm, NewApp, PasswordForm, TokenForm, Typed};
-use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{Kind, NewToken};
 use domain::{AppName, KeyId, Secret, TokenId, TokenScope};
 use serde::Deserialize;
 
+use super::form::Form;
 use super::{again, later, said, sign, too_many};
 use crate::limits::Limit;
 use crate::problem::{Failed, Problem};

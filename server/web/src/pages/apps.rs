@@ -1,7 +1,6 @@
 //! Apps and their deploys.
 
 use app::{AppPage, AppsAsked, AppsPage, DeployPage, DeploysPage, NewApp, Scaled, Typed};
-use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{Actor, AppView, DeployView, Kind, LogWhat, Range};
@@ -11,6 +10,7 @@ use futures_util::TryStreamExt;
 use serde::Deserialize;
 
 use super::account::{Before, activity_of};
+use super::form::Form;
 use super::{Name, again, said, small_app};
 use crate::events::{self, Cursor, Of};
 use crate::problem::{Failed, Problem};

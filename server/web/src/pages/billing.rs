@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use app::PriceForm;
-use axum::Form;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -14,6 +13,7 @@ use http::header;
 use serde::Deserialize;
 
 use super::again;
+use super::form::Form;
 use super::operator::parsed;
 use crate::problem::{Failed, Problem};
 use crate::session::{SignedIn, TheOperator};

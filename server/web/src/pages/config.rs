@@ -1,7 +1,6 @@
 //! An app's config vars.
 
 use app::{ConfigForm, Typed};
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{CommandError, Kind, Shown, VarSet};
@@ -9,6 +8,7 @@ use domain::{AppName, Secret};
 use serde::Deserialize;
 
 use super::apps::parse;
+use super::form::Form;
 use super::{Name, again, said};
 use crate::events::{self, Of};
 use crate::problem::Failed;

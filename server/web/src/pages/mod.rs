@@ -4,6 +4,7 @@ pub mod account;
 pub mod apps;
 pub mod billing;
 pub mod config;
+mod form;
 pub mod logs;
 pub mod operator;
 pub mod reset;

@@ -1,7 +1,6 @@
 //! The operator's pages. Everybody else finds nothing there.
 
 use app::{CustomerForm, CustomersPage, DecisionsPage, Typed};
-use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{CustomersAsked, DecisionsAsked, Kind, NewLimits};
@@ -9,6 +8,7 @@ use domain::{Approval, CustomerId, MailId, MailState};
 use serde::Deserialize;
 
 use super::again;
+use super::form::Form;
 use crate::problem::{Failed, Problem};
 use crate::session::TheOperator;
 use crate::state::Shared;

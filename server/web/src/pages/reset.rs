@@ -1,13 +1,13 @@
 //! A forgotten password, and what the links in letters open.
 
 use app::Typed;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{CommandError, Kind};
 use domain::Secret;
 use serde::Deserialize;
 
+use super::form::Form;
 use super::{again, later, sign, too_many};
 use crate::limits::{Limit, network};
 use crate::problem::Failed;
@@ -55,6 +55,7 @@ pub async fn set(State(state): State<Shared>, who: Anybody, Path(token): Path<St
 
 #[derive(Deserialize)]
 pub struct NewPassword {
+    #[serde(default = "super::none")]
     password: Secret<String>,
 }
 

@@ -1,7 +1,6 @@
 //! Signing up, in and out.
 
 use app::{Typed, Welcome};
-use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{Kind, SignUp};
@@ -9,6 +8,7 @@ use domain::Secret;
 use serde::Deserialize;
 use tower_sessions::Session;
 
+use super::form::Form;
 use super::{again, later, small_app, too_many};
 use crate::limits::{Limit, network};
 use crate::problem::{Failed, Problem};
@@ -30,6 +30,7 @@ pub struct NewUser {
     name: String,
     #[serde(default)]
     email: String,
+    #[serde(default = "super::none")]
     password: Secret<String>,
 }
 
@@ -89,6 +90,7 @@ pub async fn in_(State(state): State<Shared>, who: Anybody, Query(coming): Query
 pub struct SignIn {
     #[serde(default)]
     email: String,
+    #[serde(default = "super::none")]
     password: Secret<String>,
     next: Option<String>,
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use app::{Scaled, Typed};
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{CommandError, Kind, Scale};
@@ -11,6 +10,7 @@ use domain::{AppName, ProcessName};
 
 use super::Name;
 use super::apps::{number, parse};
+use super::form::Form;
 use crate::problem::Failed;
 use crate::session::SignedIn;
 use crate::state::Shared;
