@@ -25,7 +25,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tower_sessions::session::Id;
 
 use crate::pages::apps::look;
-use crate::problem::Failed;
+use crate::problem::{Failed, Problem};
 use crate::rate::{BEAT, Rate};
 use crate::session::{self, SignedIn};
 use crate::state::{Shared, now};
@@ -102,9 +102,7 @@ impl Of {
 
 pub async fn stream(state: Shared, who: SignedIn, of: Of, after: Option<String>) -> Result<Response, Failed> {
     let Some(session) = who.session.id() else { return Ok(StatusCode::UNAUTHORIZED.into_response()) };
-    let Some(place) = state.streams.take(who.actor.user) else {
-        return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
-    };
+    let place = state.streams.take(who.actor.user).ok_or_else(|| Failed::Page(Problem::streams()))?;
     let mut viewer = Viewer {
         // Subscribe, then look: else what happens between the two is lost.
         changes: state.commands.changes(),

@@ -73,6 +73,16 @@ impl Problem {
         )
     }
 
+    pub fn streams() -> Self {
+        let hint = Some("Close some of yours, then try again.".to_owned());
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "That is too much",
+            "As many live pages and downloads are open as may be at once.",
+            hint,
+        )
+    }
+
     fn of(cause: &CommandError) -> Self {
         let status = status(cause.kind());
         let title = match cause.kind() {

@@ -74,6 +74,7 @@ pub async fn readings(
 ) -> Result<Response, Failed> {
     let asked = figure.asked(&month)?;
     let missing = || Failed::Page(Problem::not_found());
+    let place = state.streams.take(who.actor.user).ok_or_else(|| Failed::Page(Problem::streams()))?;
     let lines = state.commands.why_file(&who.actor, &asked).await?.ok_or_else(missing)?;
     let name = format!("readings-{month}.csv");
     let head = [
@@ -81,7 +82,11 @@ pub async fn readings(
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
     // What cannot be read ends the answer early: a file that is whole would say what is not so.
-    Ok((head, Body::from_stream(lines.map(|line| line.map_err(std::io::Error::other)))).into_response())
+    let lines = lines.map(move |line| {
+        let _held = &place;
+        line.map_err(std::io::Error::other)
+    });
+    Ok((head, Body::from_stream(lines)).into_response())
 }
 
 pub async fn prices(State(state): State<Shared>, who: TheOperator) -> Result<Html<String>, Failed> {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::apps::{After, parse};
 use crate::events::{self, Cursor, Of};
-use crate::problem::Failed;
+use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
 use crate::state::{Shared, now};
 
@@ -128,9 +128,7 @@ pub async fn download(
     if wrong {
         return Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response());
     }
-    let Some(place) = state.streams.take(who.actor.user) else {
-        return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
-    };
+    let place = state.streams.take(who.actor.user).ok_or_else(|| Failed::Page(Problem::streams()))?;
     let lines = state.commands.log_whole(&who.actor, &name, LogWhat::App, &filter).await?;
     let text = lines.ready_chunks(LINES_AT_ONCE).map(move |chunk| {
         let _held = &place;
