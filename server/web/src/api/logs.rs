@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::ready;
 
 use axum::Json;
 use axum::body::Body;
@@ -26,6 +27,8 @@ use crate::state::Shared;
 
 const LIMIT: u64 = 200;
 const LIMIT_MAX: u64 = 10_000;
+/// Of text in one answer, which is made whole: a line has up to 16 KiB.
+const BYTES_MAX: usize = 4 << 20;
 const SSE: &str = "text/event-stream";
 const LINES: &str = "application/x-ndjson";
 
@@ -35,7 +38,7 @@ const LINES: &str = "application/x-ndjson";
 pub struct Which {
     /// A line's cursor: lines after it. Without it, the last ones.
     after: Option<u64>,
-    /// At most so many; of what is followed, so many of before.
+    /// At most so many, and fewer where they are long; of what is followed, so many of before.
     #[param(minimum = 1, maximum = 10000, default = 200)]
     limit: Option<u64>,
     /// Goes on with what comes: as events if `text/event-stream` is accepted (a line's cursor is its id, by which
@@ -94,7 +97,14 @@ async fn read(
     let limit = usize::try_from(limit).unwrap_or(0);
     if !which.follow.unwrap_or(false) {
         let lines = state.commands.log(&caller.actor, &app, what, which.after, limit, false).await?;
-        let lines: Vec<_> = lines.take(limit).map_ok(|line| LogLine::from(&line)).try_collect().await?;
+        let mut bytes = 0;
+        let fits = move |line: &domain::wire::LogLine| {
+            let fits = bytes < BYTES_MAX;
+            bytes += line.text.len();
+            ready(Ok(fits))
+        };
+        let lines = lines.take(limit).try_take_while(fits);
+        let lines: Vec<_> = lines.map_ok(|line| LogLine::from(&line)).try_collect().await?;
         // There is always a place to go on from: a log has no end.
         let next = lines.last().map(|line| line.cursor).or(which.after).map(|cursor| cursor.to_string());
         return Ok(Json(Part { items: lines, next }).into_response());

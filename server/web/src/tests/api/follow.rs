@@ -19,27 +19,35 @@ struct Counting {
 }
 
 async fn counting(lines: u64) -> Result<Counting> {
+    counting_with(lines, "").await
+}
+
+/// `more`: what stands behind each number.
+async fn counting_with(lines: u64, more: &str) -> Result<Counting> {
+    let more: std::sync::Arc<str> = more.into();
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("logs");
     let (sender, there) = watch::channel(lines);
     let answer = move |Query(asked): Query<BTreeMap<String, String>>| async move {
+        let more = more.clone();
         let number = |name: &str| asked.get(name).and_then(|text| text.parse::<u64>().ok());
         let mut there = there.clone();
         let now = *there.borrow_and_update();
         let after = number("after").unwrap_or(now.saturating_sub(number("limit").unwrap_or(1_000)));
-        let line =
-            |n: u64| format!("{{\"cursor\":{n},\"at\":{n}000000,\"source\":\"web.1\",\"text\":\"<line> {n}\"}}\n");
-        let first: String = (after + 1..=now).map(line).collect();
+        let line = move |n: u64| {
+            format!("{{\"cursor\":{n},\"at\":{n}000000,\"source\":\"web.1\",\"text\":\"<line> {n}{more}\"}}\n")
+        };
+        let first: String = (after + 1..=now).map(&line).collect();
         let follow = asked.contains_key("follow");
-        let rest = stream::unfold((there, now, follow), move |(mut there, seen, goes_on)| async move {
+        let rest = stream::unfold((there, now, follow, line), |(mut there, seen, goes_on, line)| async move {
             if !goes_on {
                 return None;
             }
             there.changed().await.ok()?;
             let now = *there.borrow_and_update();
-            let text: String = (seen + 1..=now).map(line).collect();
+            let text: String = (seen + 1..=now).map(&line).collect();
             // It is lost: whoever follows comes again.
-            Some((Ok(text), (there, now, false)))
+            Some((Ok(text), (there, now, false, line)))
         });
         Body::from_stream(futures_util::StreamExt::chain(stream::iter([Ok::<_, std::io::Error>(first)]), rest))
     };
@@ -96,6 +104,22 @@ async fn lines_are_read_on_from_where_one_stood() -> Result<()> {
             assert_eq!((wrong.status, wrong.error("field")), (422, field), "{wrong:?}");
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn lines_that_are_long_come_in_several_answers_and_each_once() -> Result<()> {
+    let logs = counting_with(400, &"x".repeat(16_000)).await?;
+    let (mut seen, mut after) = (Vec::new(), 0);
+    for most in [270, 270, 0] {
+        let path = format!("/api/v1/apps/orchard/logs?limit=10000&after={after}");
+        let part = logs.site.ask("GET", &path, &logs.token, "").await?;
+        let lines = part.json["items"].as_array().context("items")?;
+        assert!(part.status == 200 && lines.len() <= most, "{} lines at once", lines.len());
+        seen.extend(lines.iter().filter_map(|line| line["cursor"].as_u64()));
+        after = part.json["next"].as_str().context("where to go on")?.parse()?;
+    }
+    assert_eq!(seen, (1..=400).collect::<Vec<_>>());
     Ok(())
 }
 
