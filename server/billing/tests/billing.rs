@@ -168,7 +168,8 @@ async fn who_cannot_be_posted_is_told_and_tried_again_and_nobody_waits_for_them(
     let lab = Lab::new().await;
     let (dear, other) = (lab.app(1, "dear").await, lab.app(2, "other").await);
     let price = async |micros: u64| {
-        let sql = format!("update price_plan set prices = jsonb_set(prices, '{{requests,tiers,0,micros}}', '{micros}')");
+        let sql =
+            format!("update price_plan set prices = jsonb_set(prices, '{{requests,tiers,0,micros}}', '{micros}')");
         lab.run(&sql).await;
     };
     price(u64::MAX / 2).await;
