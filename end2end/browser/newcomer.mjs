@@ -29,7 +29,7 @@ try {
   page.setDefaultTimeout(20_000);
   const said = [];
   page.on("pageerror", (error) => said.push(error.message));
-  page.on("console", (message) => said.push(message.text()));
+  page.on("console", (message) => said.push(`${message.text()} ${message.location().url}`));
   let step = 0;
   const shot = async (name) => {
     step += 1;

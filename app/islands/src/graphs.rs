@@ -106,6 +106,8 @@ mod browser {
                 event.prevent_default();
                 show(&plot, &reader, to.min(last), last);
             }
+            // To another part of the same graph: what is shown there moves under the pointer.
+            "pointerout" if event.dyn_ref::<MouseEvent>().is_some_and(|event| stays(event, &plot)) => {}
             "focusout" | "pointerout" => {
                 let _ = plot.class_list().remove_1("reading");
                 reader.set_text_content(None);
@@ -117,6 +119,11 @@ mod browser {
                 show(&plot, &reader, (part * f64::from(last)).round() as u32, last);
             }
         }
+    }
+
+    fn stays(event: &MouseEvent, plot: &Element) -> bool {
+        let to = event.related_target().and_then(|to| to.dyn_into::<Element>().ok());
+        to.is_some_and(|to| plot.contains(Some(&to)))
     }
 
     /// The row `n` of the table, where the pointer is.

@@ -66,6 +66,16 @@ impl Commands {
                 return Ok(books.clone());
             }
         }
+        self.books_anew(customer, month, now).await
+    }
+
+    pub(crate) async fn books_anew(
+        &self,
+        customer: CustomerId,
+        month: Month,
+        now: Time,
+    ) -> Result<Arc<Books>, CommandError> {
+        let key = (customer, month);
         let books = Arc::new(self.open_books(customer, month, now).await?);
         let mut kept = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (at, _)| at.elapsed() < KEPT_FOR);

@@ -186,9 +186,15 @@ impl Commands {
     async fn figure(&self, actor: &Actor, asked: &WhyAsked, now: Time) -> Result<Of, CommandError> {
         let missing = || CommandError::NotFound { what: "figure" };
         let month = asked.month.unwrap_or(Month::of(now));
-        let books = self.books(actor.customer, month, now).await?;
+        let mut books = self.books(actor.customer, month, now).await?;
         let app = match &asked.app {
-            Some(key) => Some(books.app(key).ok_or(CommandError::NotFound { what: "app" })?),
+            Some(key) => {
+                if books.app(key).is_none() {
+                    // It may be younger than what is kept.
+                    books = self.books_anew(actor.customer, month, now).await?;
+                }
+                Some(books.app(key).ok_or(CommandError::NotFound { what: "app" })?)
+            }
             None => None,
         };
         let (from, to) = match asked.day {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use commands::{MeterTyped, NewPrices, Operator, WhyAsked};
 use domain::{AppId, CustomerId, Meter, Money, Month, Prices, Reading, Time};
 use futures_util::TryStreamExt;
+use plan::cost::Cost;
 use plan::{PricePlan, Use};
 use store::Db;
 
@@ -222,6 +223,10 @@ async fn what_runs_now_is_computed_on_top_of_what_is_posted() {
     let app = fresh.app_with_cost(&ada, &name("shop")).await.unwrap();
     assert_eq!(app.cost.unwrap().total.amount, bill.total.amount);
     assert_eq!(fresh.apps_with_cost(&ada).await.unwrap()[0].cost.unwrap().amount, bill.total.amount);
+    // An app that is younger than what is kept has a figure all the same.
+    app_of(&doors, &ada, "sail").await;
+    let of = WhyAsked { app: Some("sail".into()), ..WhyAsked::default() };
+    assert_eq!(fresh.why(&ada, &of).await.unwrap().cost, Cost::default());
 }
 
 #[tokio::test]
