@@ -4,7 +4,6 @@ use commands::{AppView, DeployView, UsageView};
 use domain::wire::LogLine;
 use leptos::prelude::*;
 
-use crate::cost::panel as of_app_panel;
 use crate::disk::on_disk;
 use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::head::{Tab, head};
@@ -50,7 +49,6 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
         let activity = format!("/apps/{}/activity", app.name);
         let (search, all) = (format!("/apps/{}/logs", app.name), format!("/apps/{}/deploys", app.name));
         let all_words = app.deploys.first().map(|newest| format!("All {}", newest.number));
-        let cost = app.cost.as_ref().map(of_app_panel);
         let first = app.deploys.is_empty().then(|| first_push(&app));
         let build_log = log::tail("build", open.unwrap_or(0), format!("Build log of {name}"), build.as_deref());
         let app_log = log::tail("lines", 0, format!("Last log lines of {name}"), lines.as_deref());
@@ -78,7 +76,7 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
                     </section>
                 </div>
                 <aside>
-                    {cost}
+                    {region("cost")}
                     <section class="sheet">
                         <header>
                             <h2>"Releases"</h2>

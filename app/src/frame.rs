@@ -7,6 +7,7 @@ use domain::{Approval, Time};
 use hydration_context::SsrSharedContext;
 use leptos::prelude::*;
 
+use crate::region::Region;
 use crate::when::Moment;
 
 /// What is the same for every page of an installation.
@@ -294,7 +295,7 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
                         </a>
                         {operator.then(|| view! { <a href="/operator/servers">"Operator"</a> })}
                     </nav>
-                    {page.user.and_then(|user| user.spent).map(spend)}
+                    {page.user.and_then(|user| user.spent).map(|spent| spend(spent).view())}
                 </div>
             </header>
         }
@@ -333,10 +334,10 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
 }
 
 /// What the month comes to, on every page.
-fn spend(spent: Spent) -> AnyView {
+pub fn spend(spent: Spent) -> Region {
     let (amount, month) = (spent.currency.cents(spent.amount), spent.month.name());
     let label = format!("{amount} used in {month} so far");
-    view! {
+    let link = view! {
         <a class="spend" href="/billing" aria-label=label>
             <span>
                 <b class="money">{amount}</b>
@@ -344,8 +345,8 @@ fn spend(spent: Spent) -> AnyView {
                 {month}
             </span>
         </a>
-    }
-    .into_any()
+    };
+    Region::new("spend", link)
 }
 
 fn foot(page: Page<'_>) -> AnyView {

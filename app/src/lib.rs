@@ -54,7 +54,7 @@ pub use self::deploy::{DeployPage, deploy};
 pub use self::deploys::{DeploysPage, deploys};
 pub use self::error::{Problem, error};
 pub use self::form::Typed;
-pub use self::frame::{Page, Site};
+pub use self::frame::{Page, Site, spend};
 pub use self::head::of_head;
 pub use self::landing::landing;
 pub use self::live::{all_deploys, moves, of_app, of_deploy};

@@ -28,6 +28,7 @@ pub fn of_app(app: &AppView, newest: Option<&DeployView>, usage: Option<&UsageVi
         usage.map_or_else(|| Region::new("graphs", ()), |usage| part(app, usage)),
         Region::new("deploy", open.map(|deploy| open_deploy(deploy, now))),
         Region::new("processes", processes(app, &Scaled::default())),
+        Region::new("cost", app.cost.as_ref().map(cost::panel)),
         Region::new("rail", rail(app, now)),
     ];
     of_head(app).into_iter().chain(rest).collect()

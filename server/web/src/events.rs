@@ -375,7 +375,7 @@ impl Viewer {
     /// Reads the states again, and sends what looks otherwise than before.
     async fn look(&mut self) -> Result<(), CommandError> {
         let hour = |name| self.state.commands.usage(&self.actor, name, Range::Hour);
-        let regions = match &self.of {
+        let mut regions = match &self.of {
             Of::App(name) => {
                 let usage = once(&mut self.usage, hour(name)).await?;
                 let (app, newest) = look(&self.state, &self.actor, name).await?;
@@ -442,6 +442,8 @@ impl Viewer {
                 app::of_deploy(&app, &deploy, now())
             }
         };
+        // What the month comes to, in the head of every page.
+        regions.extend(self.state.commands.spent(&self.actor).await.ok().map(app::spend));
         for region in regions {
             let hash = region.hash();
             if self.sent.get(region.name) != Some(&hash) {
