@@ -134,6 +134,7 @@ fn main() -> io::Result<()> {
                     app: orchard(),
                     deploy: deploying(),
                     lines: Some(build_lines()),
+                    printed: None,
                     after: "0.142.4".to_owned(),
                 },
             ),
@@ -142,9 +143,16 @@ fn main() -> io::Result<()> {
             "deploy-failed",
             deploy(
                 page,
-                DeployPage { app: orchard(), deploy: failed(), lines: Some(build_lines()), after: String::new() },
+                DeployPage {
+                    app: orchard(),
+                    deploy: failed(),
+                    lines: Some(build_lines()),
+                    printed: Some(Printed { lines: app_lines(), from: ago(200), to: ago(140) }),
+                    after: String::new(),
+                },
             ),
         ),
+        ("operator-servers", servers(page, calm_overview())),
         (
             "error",
             error(

@@ -1,7 +1,7 @@
-//! The regions of the two pages that live: an app's and a deploy's.
+//! The regions of an app's page, which live.
 
 use commands::{AppCostView, AppView, DeployRow, DeployView, InstanceView, UsageView, size};
-use domain::{AppState, DeployState, InstanceState, Step, Time};
+use domain::{AppState, DeployState, InstanceState, Time};
 use islands::words::took;
 use leptos::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::head::of_head;
 use crate::region::Region;
 use crate::state::sentence;
 use crate::steps::{millis, shown, step_times, steps, ticking};
-use crate::traffic::{failed, traffic};
+use crate::traffic::failed;
 use crate::units;
 use crate::usage::part;
 use crate::verbs::{Scaled, cause, offer, processes};
@@ -34,16 +34,6 @@ pub fn of_app(app: &AppView, newest: Option<&DeployView>, usage: Option<&UsageVi
     of_head(app).into_iter().chain(rest).collect()
 }
 
-/// Of one deploy's page; `app` for what stands above it.
-pub fn of_deploy(app: &AppView, deploy: &DeployView, now: Time) -> Vec<Region> {
-    let rest = [
-        Region::new("deploy", whole_deploy(deploy, now)),
-        Region::new("meaning", meaning(deploy)),
-        Region::new("cost", deploy.cost.as_ref().and_then(|cost| cost::of_deploy(cost, deploy.row.number))),
-    ];
-    of_head(app).into_iter().chain(rest).collect()
-}
-
 /// A page of an app's deploys.
 pub fn all_deploys(app: &AppView, rows: &[DeployRow], now: Time) -> Region {
     let html = if rows.is_empty() {
@@ -53,11 +43,6 @@ pub fn all_deploys(app: &AppView, rows: &[DeployRow], now: Time) -> Region {
         view! { <ol class="rail">{entries}</ol> }.into_any()
     };
     Region::new("deploys", html)
-}
-
-/// A deploy moves until it has its verdict and every step that began has ended.
-pub fn moves(deploy: &DeployView) -> bool {
-    !deploy.row.state.is_final() || deploy.row.steps.iter().any(|step| step.ended.is_none())
 }
 
 pub fn deploy_href(app: &str, number: i64) -> String {
@@ -238,115 +223,6 @@ fn open_deploy(deploy: &DeployView, now: Time) -> AnyView {
                 {offer(deploy.app.as_str(), &deploy.row)}
             </header>
             {steps(deploy, now)}
-        </section>
-    }
-    .into_any()
-}
-
-fn whole_deploy(deploy: &DeployView, now: Time) -> AnyView {
-    let row = &deploy.row;
-    let number = format!("v{}", row.number);
-    let by = row.by.clone().unwrap_or_else(|| "somebody who left".to_owned());
-    let subject = (!row.subject.is_empty()).then(|| view! { <p>{row.subject.clone()}</p> });
-    let pushed = match cause(row) {
-        Some(cause) => format!("{cause}, asked for by {by}: "),
-        None => format!("Pushed with git by {by} to {}: ", row.branch),
-    };
-    let commit = row.commit.short().to_owned();
-    view! {
-        <section class="sheet">
-            <header>
-                <h2>
-                    {number}
-                    " "
-                    {ticking(deploy, now)}
-                </h2>
-                {offer(deploy.app.as_str(), row)}
-            </header>
-            {subject}
-            <p class="hint">
-                {pushed}
-                <code>{commit}</code>
-                ", "
-                {Moment::of(now, row.created)}
-                "."
-            </p>
-            {failure(deploy)}
-            {steps(deploy, now)}
-            {traffic(row)}
-        </section>
-    }
-    .into_any()
-}
-
-/// Why it failed, what that means for visitors, what to do.
-fn failure(deploy: &DeployView) -> Option<AnyView> {
-    if deploy.row.state != DeployState::Failed {
-        return None;
-    }
-    let reason = deploy.row.reason.as_ref();
-    let message = reason.map_or("No reason was recorded.".to_owned(), |reason| sentence(&reason.message));
-    let hint = reason.and_then(|reason| reason.hint.clone());
-    let started = deploy.row.steps.iter().any(|step| step.step == Step::Start);
-    let log = format!("/apps/{}#log", deploy.app);
-    let printed = started.then(|| {
-        view! {
-            <p class="hint">
-                "What it printed when it was started is in "
-                <a href=log>"the app’s log"</a>
-                "."
-            </p>
-        }
-    });
-    let kept = match deploy.serving {
-        Some(release) => format!("Your visitors noticed nothing: v{release} kept serving."),
-        None => "Nothing serves yet.".to_owned(),
-    };
-    Some(
-        view! {
-            <div class="notice bad" role="alert">
-                <div class="stack">
-                    <p>
-                        <strong>{message}</strong>
-                    </p>
-                    <p>{kept}</p>
-                </div>
-            </div>
-            {hint.map(|hint| view! {
-                <div class="stack">
-                    <h3>"What to do"</h3>
-                    <p class="said">{hint}</p>
-                </div>
-            })}
-            {printed}
-        }
-        .into_any(),
-    )
-}
-
-fn meaning(deploy: &DeployView) -> AnyView {
-    let (title, text) = match (deploy.row.state, deploy.serving) {
-        (DeployState::Failed, _) => (
-            "Push again",
-            "The branch moves only when a release serves, so the same commit can be pushed again.".to_owned(),
-        ),
-        (DeployState::Live, _) if deploy.row.serves => {
-            ("It serves", "Visitors get it until a later push serves. The log is kept.".to_owned())
-        }
-        (DeployState::Live, _) => ("It was replaced", "A later release serves. The log is kept.".to_owned()),
-        (DeployState::Canceled, _) => ("It was canceled", "It changed nothing. The log is kept.".to_owned()),
-        (_, Some(release)) => ("If it fails", format!("Nothing changes for your visitors: v{release} keeps serving.")),
-        (_, None) => ("If it fails", "You get the reason, here and in the terminal, and the push fails.".to_owned()),
-    };
-    let href = format!("/apps/{}", deploy.app);
-    let app = deploy.app.to_string();
-    view! {
-        <section class="sheet stack">
-            <h2>{title}</h2>
-            <p class="hint">{text}</p>
-            <p>
-                <a href=href>"To " {app}</a>
-            </p>
         </section>
     }
     .into_any()

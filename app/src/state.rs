@@ -1,7 +1,7 @@
 //! States in words: a shape, a colour and a word, so that none of them carries it alone.
 
 use commands::{AppHealth, DeployRow};
-use domain::{DeployState, InstanceState};
+use domain::{DeployState, InstanceState, Outcome, Step};
 use leptos::prelude::*;
 
 /// A state's component class and its word.
@@ -37,8 +37,18 @@ pub fn deploy(row: &DeployRow) -> Said {
         DeployState::Switching => said("deploying", "Switching"),
         DeployState::Live if row.serves => said("running", "Serving"),
         DeployState::Live => said("stopped", "Replaced"),
-        DeployState::Failed => said("failed", "Failed"),
+        DeployState::Failed => said("failed", failed(row)),
         DeployState::Canceled => said("stopped", "Canceled"),
+    }
+}
+
+/// In which step, where that is known.
+fn failed(row: &DeployRow) -> &'static str {
+    match row.steps.iter().find(|step| step.outcome == Some(Outcome::Failed)).map(|step| step.step) {
+        Some(Step::Build) => "Build failed",
+        Some(Step::Release) => "Release phase failed",
+        Some(Step::Start) => "Did not start",
+        _ => "Failed",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commands::{DeployRow, DeployView, StepView};
+use commands::{DeployRow, DeployView, Piece, StepView};
 use domain::{Cause, Outcome, Step, Time};
 use islands::words::{share, so_far, took};
 use leptos::prelude::*;
@@ -24,7 +24,7 @@ pub fn shown(text: &str) -> String {
 fn name(step: Step) -> &'static str {
     match step {
         Step::Build => "Build",
-        Step::Release => "Release",
+        Step::Release => "Release phase",
         Step::Start => "Start",
         Step::Switch => "Switch",
         Step::Branch => "Branch",
@@ -36,7 +36,7 @@ fn name(step: Step) -> &'static str {
 fn promise(step: Step) -> &'static str {
     match step {
         Step::Build => "The commit becomes an image",
-        Step::Release => "The process `release` runs once",
+        Step::Release => "The app’s process release runs once",
         Step::Start => "New instances start and have to answer",
         Step::Switch => "All requests go to the new instances",
         Step::Branch => "The branch moves to the commit",
@@ -44,8 +44,11 @@ fn promise(step: Step) -> &'static str {
     }
 }
 
+/// Shorter ones are not worth a row.
+const WAIT_MS: u64 = 1000;
+
 /// How long the whole deploy took, or takes: counted from the push.
-fn whole(deploy: &DeployView, now: Time) -> u64 {
+pub fn whole(deploy: &DeployView, now: Time) -> u64 {
     let open = !deploy.row.state.is_final();
     let ends = deploy.row.steps.iter().map(|step| step.ended.unwrap_or(now));
     let last = ends.chain(deploy.row.ended).chain(open.then_some(now)).max().unwrap_or(now);
@@ -79,15 +82,71 @@ pub fn step_times(row: &DeployRow) -> String {
 pub fn steps(deploy: &DeployView, now: Time) -> AnyView {
     let whole = whole(deploy, now);
     let open = !deploy.row.state.is_final();
+    let found = |step| deploy.facts.as_ref().and_then(|facts| facts.found.get(&step));
     let items: Vec<_> = Step::ALL
         .iter()
         .filter_map(|&word| match deploy.row.steps.iter().rfind(|step| step.step == word) {
-            Some(step) => Some(begun(step, deploy.row.created, whole, now)),
+            Some(step) => Some(begun(step, found(word), deploy.row.created, whole, now)),
             // A deploy that is over has no steps to come.
             None => (open && comes(&deploy.row, word)).then(|| to_come(word)),
         })
         .collect();
-    view! { <ol class="steps">{items}</ol> }.into_any()
+    view! { <ol class="steps">{waited(deploy, whole, now)} {items}</ol> }.into_any()
+}
+
+/// Until its first step began: one deploy of an app at a time, and so many builds of a customer.
+fn waited(deploy: &DeployView, whole: u64, now: Time) -> Option<AnyView> {
+    let first = deploy.row.steps.iter().map(|step| step.started).min();
+    let ms = millis(first.or(deploy.row.ended).unwrap_or(now).since(deploy.row.created));
+    if ms < WAIT_MS {
+        return None;
+    }
+    let waits = first.is_none() && !deploy.row.state.is_final();
+    let (class, spoken) =
+        if waits { ("busy", Some(view! { <span class="vh">" (running)"</span> })) } else { ("", None) };
+    let time = if waits { ticks(ms) } else { view! { <span class="n">{took(ms)}</span> }.into_any() };
+    Some(
+        view! {
+            <li class=class>
+                <span>"Waited" {spoken}</span>
+                {bar(0, ms, whole)}
+                {time}
+                <p>"Until it was its turn"</p>
+            </li>
+        }
+        .into_any(),
+    )
+}
+
+/// Where in the whole, and how long.
+fn bar(from: u64, ms: u64, whole: u64) -> AnyView {
+    let (from, width) = (share(from, whole, 0), share(ms, whole, 10));
+    view! {
+        <svg aria-hidden="true">
+            <rect class="track" width="100%" height="6" rx="3"></rect>
+            <rect x=from width=width height="6" rx="3"></rect>
+        </svg>
+    }
+    .into_any()
+}
+
+fn ticks(ms: u64) -> AnyView {
+    view! {
+        <span class="n" data-ticks=ms.to_string()>
+            {so_far(ms)}
+        </span>
+    }
+    .into_any()
+}
+
+fn piece(piece: &Piece) -> AnyView {
+    match piece {
+        Piece::Text(text) => text.clone().into_any(),
+        Piece::Code(code) => {
+            let code = shown(code);
+            view! { <code>{code}</code> }.into_any()
+        }
+    }
 }
 
 /// Only a push moves a branch; what has an image is not built.
@@ -100,7 +159,8 @@ fn comes(row: &DeployRow, step: Step) -> bool {
     }
 }
 
-fn begun(step: &StepView, pushed: Time, whole: u64, now: Time) -> AnyView {
+/// `found`: what it did, where that is known; what was said at its end goes before.
+fn begun(step: &StepView, found: Option<&Vec<Piece>>, pushed: Time, whole: u64, now: Time) -> AnyView {
     let ms = millis(step.ended.unwrap_or(now).since(step.started));
     let (class, spoken) = match (step.outcome, step.ended) {
         (Some(Outcome::Failed), _) => ("broke", " (failed)"),
@@ -109,24 +169,24 @@ fn begun(step: &StepView, pushed: Time, whole: u64, now: Time) -> AnyView {
     };
     let time = match step.ended {
         Some(_) => view! { <span class="n">{took(ms)}</span> }.into_any(),
-        None => view! {
-            <span class="n" data-ticks=ms.to_string()>
-                {so_far(ms)}
-            </span>
-        }
-        .into_any(),
+        None => ticks(ms),
     };
-    let from = share(millis(step.started.since(pushed)), whole, 0);
-    let width = share(ms, whole, 10);
-    let note = step.detail.clone().filter(|note| !note.is_empty()).map(|note| view! { <p>{note}</p> });
+    let from = millis(step.started.since(pushed));
+    // Why a deploy failed stands above, whole.
+    let said = step.detail.as_deref().filter(|said| !said.is_empty() && step.outcome != Some(Outcome::Failed));
+    let note = match (said, found) {
+        (Some(said), _) => Some(view! { <p>{said.to_owned()}</p> }.into_any()),
+        (None, Some(found)) => {
+            let pieces: Vec<_> = found.iter().map(piece).collect();
+            Some(view! { <p>{pieces}</p> }.into_any())
+        }
+        (None, None) => None,
+    };
     let spoken = (!spoken.is_empty()).then(|| view! { <span class="vh">{spoken}</span> });
     view! {
         <li class=class>
             <span>{name(step.step)} {spoken}</span>
-            <svg aria-hidden="true">
-                <rect class="track" width="100%" height="6" rx="3"></rect>
-                <rect x=from width=width height="6" rx="3"></rect>
-            </svg>
+            {bar(from, ms, whole)}
             {time}
             {note}
         </li>

@@ -14,6 +14,12 @@ pub fn failed(row: &DeployRow) -> Option<String> {
     })
 }
 
+/// "0 of 812 failed", where anything was asked.
+pub fn failed_of(row: &DeployRow) -> Option<String> {
+    let traffic = row.traffic.filter(|traffic| traffic.requests > 0);
+    traffic.map(|traffic| format!("{} of {} failed", thousands(traffic.failed()), thousands(traffic.requests)))
+}
+
 /// The same on the deploy's own page, with what counts.
 pub fn traffic(row: &DeployRow) -> Option<AnyView> {
     let traffic = row.traffic.filter(|_| row.state == DeployState::Live)?;

@@ -75,6 +75,12 @@ pub fn day_minute(at: Time) -> String {
     format!("{} {}", day(at), hour_minute(at))
 }
 
+/// `2026-11-17T14:32`, as a form's field has it.
+pub fn minute_field(at: Time) -> String {
+    let utc = at.utc();
+    format!("{:04}-{:02}-{:02}T{}", utc.year(), u8::from(utc.month()), utc.day(), hour_minute(at))
+}
+
 /// `1 December 2026`
 pub fn date(at: Time) -> String {
     let month = Month::of(at);

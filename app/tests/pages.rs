@@ -35,6 +35,12 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
     let steps = std::mem::take(&mut deploy_view.row.steps);
     deploy_view.row = DeployRow { steps, ..hostile_row(DeployState::Failed) };
     deploy_view.row.steps[0].detail = Some(hostile.to_owned());
+    deploy_view.facts = deploy_view.facts.map(|facts| DeployFacts {
+        key: Some(hostile.to_owned()),
+        change: Some(Change { before: hostile.to_owned(), after: hostile.to_owned() }),
+        found: [(Step::Start, vec![Piece::Code(hostile.to_owned()), Piece::Text(hostile.to_owned())])].into(),
+        ..facts
+    });
     let mut rows = app_rows();
     rows[0].summary = hostile.to_owned();
     let key_form = || KeyForm { name: typed(), key: typed(), general: Some(hostile.to_owned()) };
@@ -140,7 +146,13 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
             "deploy",
             deploy(
                 page,
-                DeployPage { app: orchard(), deploy: deploy_view, lines: Some(lines()), after: String::new() },
+                DeployPage {
+                    app: orchard(),
+                    deploy: deploy_view,
+                    lines: Some(lines()),
+                    printed: Some(Printed { lines: lines(), from: NOW, to: NOW }),
+                    after: String::new(),
+                },
             ),
         ),
         ("error", error(page, problem)),
@@ -252,8 +264,9 @@ fn what_the_stream_sends_has_its_place_on_the_page() {
         scaled: Default::default(),
     };
     check(app::app(page, shown), of_app(&orchard(), Some(&deploying()), Some(&usage_view(Range::Hour)), NOW));
-    let shown = DeployPage { app: orchard(), deploy: failed(), lines: None, after: String::new() };
-    check(deploy(page, shown), of_deploy(&orchard(), &failed(), NOW));
+    let shown =
+        DeployPage { app: orchard(), deploy: failed(), lines: None, printed: Some(last_words()), after: String::new() };
+    check(deploy(page, shown), of_deploy(&orchard(), &failed(), Some(&last_words()), NOW));
 }
 
 #[test]
@@ -277,10 +290,18 @@ fn a_logs_links_keep_what_was_asked_for() {
     assert!(read(&html).contains("No line matches."));
 }
 
+fn last_words() -> Printed {
+    let lines = lines(&[("web.1", "[INFO] Listening at: http://127.0.0.1:8000 (7)")]);
+    Printed { lines, from: ago(200), to: ago(140) }
+}
+
 fn deploy_page(view: DeployView) -> String {
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    deploy(page, DeployPage { app: orchard(), deploy: view, lines: Some(build_lines()), after: "0.142.4".to_owned() })
+    let printed = (view.row.state == DeployState::Failed).then(last_words);
+    let shown =
+        DeployPage { app: orchard(), deploy: view, lines: Some(build_lines()), printed, after: "0.142.4".to_owned() };
+    deploy(page, shown)
 }
 
 #[test]
@@ -289,9 +310,15 @@ fn a_failed_deploy_says_why_what_visitors_saw_and_what_to_do() {
     for said in [
         "web listens on 127.0.0.1:8000; it has to listen on 0.0.0.0 and the port in $PORT.",
         "Your visitors noticed nothing: v137 kept serving.",
-        "What to do In Procfile: web: gunicorn notes:app --bind 0.0.0.0:$PORT",
+        "What to do In Procfile , change the line web to this",
+        "v138 never served did not start",
         "Start (failed) 61.7 s",
+        "0 of 1 answered; 60 s allowed",
         "the same commit can be pushed again",
+        "- web: gunicorn notes.wsgi --bind 127.0.0.1:8000 + web: gunicorn notes.wsgi --bind 0.0.0.0:$PORT",
+        "Key harbour-laptop",
+        "Listening at: http://127.0.0.1:8000",
+        "v137 served meanwhile",
     ] {
         assert!(text.contains(said), "{said}\n{text}");
     }
@@ -302,7 +329,16 @@ fn a_failed_deploy_says_why_what_visitors_saw_and_what_to_do() {
 fn an_open_deploy_counts_on_and_says_what_comes() {
     let html = deploy_page(deploying());
     let text = read(&html);
-    for said in ["Starting , 18 s", "Build 13.4 s", "Start (running) 4 s", "Switch (not yet)", "v141 keeps serving"] {
+    for said in [
+        "Starting , 18 s",
+        "Pushed with git by Ines Falk from harbour-laptop : 3fd20aab7c → 9c41e7b0d2 on main, today 14:31",
+        "The last 3 took 19 to 24 s.",
+        "Build 13.4 s Python: web and worker; an image of 84 MiB",
+        "Start (running) 4 s 1 of 2 answers /healthz",
+        "Switch (not yet)",
+        "v141 keeps serving",
+        "Roll back to v140",
+    ] {
         assert!(text.contains(said), "{said}\n{text}");
     }
     assert!(html.contains("data-ticks=\"18000\"") && html.contains("data-events=\"/apps/orchard/deploys/142/events\""));
@@ -361,6 +397,39 @@ fn the_operator_reads_first_what_needs_them() {
     assert_eq!(title(|v| v.letters_failed = 2), "2 mails could not be sent");
     assert_eq!(title(|v| v.servers[0].disk_is_short = true), "The disk of s1 is full");
     assert_eq!(title(|v| v.servers[0].silent_seconds = None), "s1 is silent");
+}
+
+#[test]
+fn the_operator_reads_whether_the_fleet_can_lose_a_server() {
+    let (site, ines) = (site(), ines());
+    let page = Page { site: &site, user: Some(&ines), now: NOW };
+    let text = |change: fn(&mut OverviewView)| {
+        let mut view = calm_overview();
+        change(&mut view);
+        read(&servers(page, view))
+    };
+    let stranded = |server: &str, without_place| StrandedView { server: server.to_owned(), runs: 13, without_place };
+    let calm = text(|_| ());
+    for said in [
+        "Nothing needs you",
+        "6 servers, 231 instances of 214 accounts. If any one server died now, its apps would fit on the others.",
+        "Memory used 105 of 192 GiB 131 promised to apps",
+        "CPU 31 % of 96 cores",
+        "Requests 1,284 /s 0.01 % errors of ours",
+        "Deploys today 61 2 failed; 0 requests failed in them",
+        "Memory of 32 GiB",
+    ] {
+        assert!(calm.contains(said), "{said}\n{calm}");
+    }
+    let one = servers(page, OverviewView { stranded: vec![stranded("s2", 3)], ..calm_overview() });
+    let one = read(&one);
+    assert!(one.contains("The fleet has no room to lose a server"), "{one}");
+    assert!(one.contains("If s2 died now, 3 of its 13 instances would find no place on the others."), "{one}");
+    let two = OverviewView { stranded: vec![stranded("s1", 13), stranded("s2", 1)], ..calm_overview() };
+    let two = read(&servers(page, two));
+    assert!(two.contains("If one of s1, s2 died now, not all of its apps would fit on the others."), "{two}");
+    let alone = text(|view| view.servers.truncate(1));
+    assert!(alone.contains("Nothing needs you") && alone.contains("There is no other server"), "{alone}");
 }
 
 fn usage_page(range: Range, view: UsageView) -> String {

@@ -2,6 +2,7 @@
 //   BERTH_SITE   the site's URL
 //   BERTH_LINK   a one-time link of a user who has an app
 //   BERTH_APP    that app's name
+//   BERTH_BROKEN an app whose second deploy did not start
 //   BERTH_OPERATOR  a one-time link of an operator
 //   BERTH_SHOTS  where pictures go (without it, none are taken)
 //   BERTH_CHROMIUM  the browser (default /usr/bin/chromium)
@@ -15,6 +16,7 @@ import { chromium } from "playwright-core";
 const site = need("BERTH_SITE").replace(/\/$/, "");
 const link = need("BERTH_LINK");
 const app = need("BERTH_APP");
+const broken = need("BERTH_BROKEN");
 const operatorLink = need("BERTH_OPERATOR");
 const shots = process.env.BERTH_SHOTS;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -123,6 +125,25 @@ await test("without scripting every page is whole", still, async (page) => {
   await page.locator(".rail a").last().click();
   await page.waitForURL(/\/deploys\/\d+$/);
   assert.ok((await page.locator(".steps li").count()) > 0);
+  // Where in the whole, and how long: lengths that come from data are no styles.
+  const bar = page.locator(".steps li").first().locator("rect").last();
+  assert.match(await bar.getAttribute("width"), /^\d+(\.\d+)?%$/);
+  await page.locator(".steps p", { hasText: /^Python: web; an image of / }).waitFor(wait);
+  await page.locator(".steps p", { hasText: /^web\.1 on \S+ after [\d.]+ s$/ }).waitFor(wait);
+  assert.equal(await page.locator("p.hint i").count(), 1, "the key that it was pushed with");
+});
+
+await test("without scripting a failed deploy says why, what to change, and what serves", still, async (page) => {
+  await page.goto(`${site}/apps/${broken}/deploys/2`);
+  assert.match(await page.getByRole("alert").innerText(), /listens only on 127\.0\.0\.1.*[\s\S]*v1 kept serving/);
+  const change = await page.getByLabel("Suggested change to Procfile").innerText();
+  assert.match(change, /^- web: exec python3 -m http.server 8000 --bind 127\.0\.0\.1\n\+ web: exec python3 -m http.server \$PORT --bind 0\.0\.0\.0/);
+  assert.match(await page.locator("aside .steps .broke").innerText(), /Start.*[\s\S]*0 of 1 answered; 3 s allowed/);
+  const text = await page.request.get(site + (await page.getByRole("link", { name: "As text" }).getAttribute("href")));
+  assert.match(text.headers()["content-type"], /^text\/plain/);
+  assert.match(await text.text(), /^\d{4}-\d\d-\d\dT\S+Z build /);
+  await page.getByRole("link", { name: "All of it" }).click();
+  await page.waitForURL(/\/logs\?since=/);
 });
 
 await test("without scripting a wrong name comes back with what was typed", still, async (page) => {
@@ -332,6 +353,7 @@ const pages = [
   ["app-activity", `/apps/${app}/activity`, "user"],
   ["config", `/apps/${app}/config`, "user"],
   ["deploy", `/apps/${app}/deploys/1`, "user"],
+  ["failed", `/apps/${broken}/deploys/2`, "user"],
   ["deploys", `/apps/${app}/deploys`, "user"],
   ["logs", `/apps/${app}/logs`, "user"],
   ["logs-older", `/apps/${app}/logs?text=e&before=50`, "user"],

@@ -109,11 +109,16 @@ pub fn instance(index: i32, release: i64, state: InstanceState) -> InstanceView 
     }
 }
 
+fn back(row: DeployRow) -> DeployRow {
+    DeployRow { offer: Some(Offer::RollBack), ..row }
+}
+
 pub fn orchard() -> AppView {
     let mut serving = row(141, DeployState::Live, "Faster search for authors", 14_400, 21_400);
     serving.serves = true;
     let mut failed = row(138, DeployState::Failed, "Move to gunicorn", 262_000, 79_000);
     failed.reason = Some(reason());
+    failed.steps = failed_steps(failed.created);
     AppView {
         name: "orchard".parse().unwrap(),
         url: "https://orchard.quay.example".to_owned(),
@@ -133,8 +138,8 @@ pub fn orchard() -> AppView {
         deploys: vec![
             row(142, DeployState::Starting, "Show stock per branch", 18, 0),
             serving,
-            row(140, DeployState::Live, "Resize covers on upload", 75_000, 24_000),
-            row(139, DeployState::Live, "Larger covers", 98_000, 23_100),
+            back(row(140, DeployState::Live, "Resize covers on upload", 75_000, 24_000)),
+            back(row(139, DeployState::Live, "Larger covers", 98_000, 23_100)),
             failed,
         ],
         disk: AppDisk {
@@ -182,10 +187,7 @@ pub fn step(step: Step, from: Time, took: Option<u64>, detail: &str) -> StepView
 pub fn deploying() -> DeployView {
     let mut row = row(142, DeployState::Starting, "Show stock per branch", 18, 0);
     let from = row.created;
-    row.steps = vec![
-        step(Step::Build, ms(from, 300), Some(13_400), "Python, Flask; 84.1 MiB"),
-        step(Step::Start, ms(from, 13_900), None, "web.1 started"),
-    ];
+    row.steps = vec![step(Step::Build, ms(from, 300), Some(13_400), ""), step(Step::Start, ms(from, 13_900), None, "")];
     DeployView {
         id: DeployId(9),
         app: "orchard".parse().unwrap(),
@@ -193,17 +195,41 @@ pub fn deploying() -> DeployView {
         row,
         serving: Some(ReleaseNumber(141)),
         cost: Some(money::deploy_cost()),
+        facts: Some(DeployFacts {
+            key: Some("harbour-laptop".to_owned()),
+            before: Some("3fd20aab7c8d9e0f1a2b3c4d5e6f708192a3b4c5".parse().unwrap()),
+            lately: [19, 24, 21].map(Duration::from_secs).to_vec(),
+            found: [
+                (Step::Build, vec![Piece::Text("Python: web and worker; an image of 84 MiB".to_owned())]),
+                (Step::Start, vec![Piece::Text("1 of 2 answers ".to_owned()), Piece::Code("/healthz".to_owned())]),
+            ]
+            .into(),
+            change: None,
+        }),
     }
+}
+
+fn failed_steps(from: Time) -> Vec<StepView> {
+    let mut start = step(Step::Start, ms(from, 17_000), Some(61_700), "");
+    start.outcome = Some(Outcome::Failed);
+    vec![step(Step::Build, ms(from, 500), Some(16_200), ""), start]
 }
 
 pub fn failed() -> DeployView {
     let mut row = row(138, DeployState::Failed, "Move to gunicorn", 262_000, 79_000);
     row.reason = Some(reason());
     let from = row.created;
-    let mut start = step(Step::Start, ms(from, 17_000), Some(61_700), "60 s allowed");
-    start.outcome = Some(Outcome::Failed);
-    row.steps = vec![step(Step::Build, ms(from, 500), Some(16_200), "Python; 52.7 MiB"), start];
-    DeployView { row, serving: Some(ReleaseNumber(137)), ..deploying() }
+    row.steps = failed_steps(from);
+    let view = deploying();
+    let facts = DeployFacts {
+        change: Some(Change {
+            before: "web: gunicorn notes.wsgi --bind 127.0.0.1:8000".to_owned(),
+            after: "web: gunicorn notes.wsgi --bind 0.0.0.0:$PORT".to_owned(),
+        }),
+        found: [(Step::Start, vec![Piece::Text("0 of 1 answered; 60 s allowed".to_owned())])].into(),
+        ..view.facts.clone().unwrap()
+    };
+    DeployView { row, serving: Some(ReleaseNumber(137)), facts: Some(facts), ..view }
 }
 
 pub fn lines(texts: &[(&str, &str)]) -> Vec<LogLine> {

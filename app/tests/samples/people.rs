@@ -45,13 +45,14 @@ pub fn account_page(keys: Vec<KeyView>, key: KeyForm, words: &str) -> AccountPag
 }
 
 pub fn overview(words: &str) -> OverviewView {
-    let server = |name: &str, silent| ServerView {
+    let server = |name: &str, silent: Option<f64>| ServerView {
         name: name.to_owned(),
         region: words.to_owned(),
         cores: 16,
         memory_bytes: 32 << 30,
         memory_used_bytes: 21 << 30,
         memory_reserved_bytes: 26 << 30,
+        cores_used: silent.map(|_| 6.1),
         instances: 1,
         builds: 1,
         disk_bytes: 400 << 30,
@@ -72,7 +73,39 @@ pub fn overview(words: &str) -> OverviewView {
         customers_waiting: 2,
         letters_failed: 1,
         decisions: vec![decision(words)],
+        stranded: vec![],
+        requests: Some(1284.2),
+        unanswered: 0.0001,
+        deploys: 61,
+        deploys_failed: 2,
+        requests_failed: 0,
     }
+}
+
+/// As the mock has it: six servers, and nothing to do.
+pub fn calm_overview() -> OverviewView {
+    let view = overview("Hamburg");
+    let server = |n: usize, used: f64, promised: f64, cpu: f64, instances: i64| {
+        let gib = |n: f64| (n * f64::from(1 << 30)) as i64;
+        ServerView {
+            name: format!("s{n}"),
+            memory_used_bytes: gib(used),
+            memory_reserved_bytes: gib(promised),
+            cores_used: Some(cpu * 0.16),
+            instances,
+            builds: 0,
+            ..view.servers[0].clone()
+        }
+    };
+    let servers = vec![
+        server(1, 21.4, 26.0, 38.0, 47),
+        server(2, 23.1, 27.5, 44.0, 52),
+        server(3, 18.8, 24.0, 31.0, 41),
+        server(4, 6.2, 8.5, 9.0, 13),
+        server(5, 20.6, 25.5, 36.0, 45),
+        server(6, 14.9, 19.0, 27.0, 33),
+    ];
+    OverviewView { servers, customers_waiting: 0, letters_failed: 0, ..view }
 }
 
 fn row(words: &str, approval: Approval) -> CustomerRow {

@@ -78,6 +78,7 @@ impl Commands {
                 row: deploy_row(deploy, owned.release_number, steps),
                 serving: owned.release_number,
                 cost: None,
+                facts: None,
             })
         })
         .await
@@ -153,6 +154,7 @@ impl Commands {
                 source: &push.source,
                 bundle: push.bundle.as_ref(),
                 user: actor.user,
+                key: actor.key,
             };
             if !store::branch::decide(&mut tx, actor.customer, app, &push.branch).await? {
                 let theirs = store::app::list(&mut **tx, actor.customer).await?;

@@ -9,6 +9,7 @@ pub mod api;
 mod apps;
 mod billing;
 mod config;
+mod deploy_page;
 mod deploys;
 mod disk;
 mod error;
@@ -30,7 +31,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{AppName, CustomerId, Secret, UserId};
+use domain::{AppName, CustomerId, KeyId, Secret, UserId};
 use store::event::NewEvent;
 use store::{Db, Tx};
 use tokio::sync::watch;
@@ -43,6 +44,7 @@ pub use self::billing::{
     Wrong,
 };
 pub use self::config::{ConfigView, Shown, VarSet, VarView, parse_env};
+pub use self::deploy_page::{Change, DeployFacts, Piece};
 pub use self::deploys::{BranchMove, DEPLOYS_A_PAGE, NewPush, PushTarget, Repository, Which};
 pub use self::disk::{DiskView, Naming, Untidy, kind_name, size};
 pub use self::error::{CommandError, Kind};
@@ -65,6 +67,8 @@ pub struct Actor {
     pub customer: CustomerId,
     pub door: Door,
     pub origin: Option<IpAddr>,
+    /// The key that they proved it by, if it was one.
+    pub key: Option<KeyId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

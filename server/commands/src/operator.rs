@@ -1,16 +1,20 @@
 //! What the operator sees and does: servers, customers, decisions, letters. For everybody else there is no
 //! such thing.
 
-use domain::{Approval, Currency, CustomerId, Email, MailId, MailState};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use domain::{Approval, Currency, CustomerId, Email, MailId, MailState, ServerId};
 use store::Tx;
 use store::customer::Limits;
 use store::event::NewEvent;
 
+use crate::billing::now;
 use crate::letters::Letter;
 use crate::limits::{event_view, limits_of};
 use crate::{
     Actor, CommandError, Commands, Confirmation, CustomerPage, CustomerRow, CustomersView, DecisionView, Door,
-    LetterView, LettersView, OverviewView, ServerInstance, ServerView, timely,
+    LetterView, LettersView, OverviewView, ServerInstance, ServerView, StrandedView, timely,
 };
 
 /// Of one page.
@@ -20,6 +24,7 @@ const EVENTS: i64 = 20;
 /// On the page of servers.
 const DECISIONS: i64 = 6;
 const MIB: i64 = 1 << 20;
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Who acts as the operator.
 #[derive(Debug, Clone)]
@@ -67,7 +72,14 @@ impl Commands {
             let customers = store::customer::all::counts(&mut **tx).await?;
             let letters = store::mail::counts(&mut **tx).await?;
             let decisions = store::decision::list(&mut **tx, None, None, None, DECISIONS).await?;
+            let running = store::server::overview::running(&mut **tx).await?;
+            let deploys = store::deploy::since(&mut **tx, now().floor(DAY)).await?;
             tx.commit().await?;
+            let stranded = stranded(&servers, running);
+            let sum = |of: fn(&store::server::overview::Server) -> Option<i64>| {
+                servers.iter().filter(|server| answers(server)).filter_map(of).reduce(i64::saturating_add)
+            };
+            let (requests, unanswered) = (sum(|s| s.requests), sum(|s| s.unanswered).unwrap_or(0));
             let view = |server: store::server::overview::Server| ServerView {
                 runs: instances
                     .iter()
@@ -80,6 +92,7 @@ impl Commands {
                         memory_bytes: i.memory_bytes,
                     })
                     .collect(),
+                cores_used: cores_used(&server),
                 name: server.name,
                 region: server.region,
                 cores: server.cores,
@@ -99,6 +112,12 @@ impl Commands {
                 customers_waiting: customers.waiting,
                 letters_failed: letters.failed,
                 decisions: decisions.into_iter().map(Into::into).collect(),
+                stranded,
+                requests: requests.map(|n| n as f64 / domain::SAMPLE_EVERY.as_secs_f64()),
+                unanswered: requests.filter(|n| *n > 0).map_or(0.0, |n| unanswered as f64 / n as f64),
+                deploys: deploys.deploys,
+                deploys_failed: deploys.failed,
+                requests_failed: deploys.requests_failed,
             })
         })
         .await
@@ -310,6 +329,52 @@ impl Commands {
         let event = NewEvent { user, customer: Some(customer), origin, before, after, ..self.event(door, verb, "") };
         Ok(store::event::record(tx, event).await?)
     }
+}
+
+/// It was heard lately; that is written down every ten seconds.
+fn answers(server: &store::server::overview::Server) -> bool {
+    server.silent_seconds.is_some_and(|silent| silent < plan::SERVER_LEASE.as_secs_f64())
+}
+
+fn cores_used(server: &store::server::overview::Server) -> Option<f64> {
+    match server.cpu_millis.filter(|_| answers(server)) {
+        // Where nothing runs, nobody looks.
+        None if answers(server) && server.instances == 0 => Some(0.0),
+        millis => millis.map(|millis| f64::from(millis) / 1000.0),
+    }
+}
+
+/// Servers that the fleet could not lose, by their names.
+fn stranded(
+    servers: &[store::server::overview::Server],
+    running: Vec<store::server::overview::Running>,
+) -> Vec<StrandedView> {
+    let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
+    let mut runs: HashMap<ServerId, Vec<plan::Runs>> = HashMap::new();
+    for row in running {
+        runs.entry(row.server_id).or_default().push(plan::Runs {
+            app: row.app_id,
+            release: row.release_number,
+            process: row.process,
+            memory_bytes: bytes(row.memory_bytes),
+        });
+    }
+    let standing = |server: &store::server::overview::Server| plan::Standing {
+        server: server.id,
+        answers: answers(server),
+        has_room: server.disk_free_bytes >= server.disk_reserve_bytes,
+        memory_bytes: bytes(server.memory_bytes),
+        reserved_bytes: bytes(server.memory_reserved_bytes),
+        builds: bytes(server.builds),
+        runs: runs.remove(&server.id).unwrap_or_default(),
+    };
+    let standings: Vec<plan::Standing> = servers.iter().map(standing).collect();
+    let name = |id: ServerId| servers.iter().find(|server| server.id == id).map(|server| server.name.clone());
+    let view = |stranded: plan::Stranded| {
+        let plan::Stranded { server, runs, without_place } = stranded;
+        Some(StrandedView { server: name(server)?, runs, without_place })
+    };
+    plan::stranded(&standings).into_iter().filter_map(view).collect()
 }
 
 /// Nobody else learns that there is something.

@@ -121,7 +121,7 @@ impl Commands {
             if holder.stale {
                 store::token::used(self.db.pool(), holder.id).await?;
             }
-            let actor = Actor { user: holder.user, customer: holder.customer, door: Door::Api, origin };
+            let actor = Actor { user: holder.user, customer: holder.customer, door: Door::Api, origin, key: None };
             let store::token::Holder { id, name, scope, created, last_used, expires, .. } = holder;
             Ok(Some(ApiActor { actor, token: TokenView { id, name, scope, created, last_used, expires } }))
         })

@@ -153,7 +153,13 @@ impl Commands {
         timely(async {
             let Some(owner) = store::key::owner(self.db.pool(), fingerprint).await? else { return Ok(None) };
             store::key::used(self.db.pool(), owner.key).await?;
-            Ok(Some(Actor { user: owner.user, customer: owner.customer, door: Door::Ssh, origin }))
+            Ok(Some(Actor {
+                user: owner.user,
+                customer: owner.customer,
+                door: Door::Ssh,
+                origin,
+                key: Some(owner.key),
+            }))
         })
         .await
     }

@@ -11,7 +11,7 @@ use domain::{
 
 use plan::cost::Cost;
 
-use crate::{AppCostView, DeployCost, Spent};
+use crate::{AppCostView, DeployCost, DeployFacts, Spent};
 
 /// The signed-in user, for the header and the account page.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,8 +190,9 @@ pub struct DeployView {
     pub row: DeployRow,
     /// What serves meanwhile.
     pub serving: Option<ReleaseNumber>,
-    /// Where it was asked for.
+    /// Where they were asked for.
     pub cost: Option<DeployCost>,
+    pub facts: Option<DeployFacts>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -262,6 +263,24 @@ pub struct OverviewView {
     pub letters_failed: i64,
     /// The newest.
     pub decisions: Vec<Decision>,
+    /// Servers that the fleet could not lose now.
+    pub stranded: Vec<StrandedView>,
+    /// Requests a second lately; `None`: nobody counted.
+    pub requests: Option<f64>,
+    /// Of them, those that no app answered, from 0 to 1.
+    pub unanswered: f64,
+    /// Since midnight (UTC).
+    pub deploys: i64,
+    pub deploys_failed: i64,
+    pub requests_failed: i64,
+}
+
+/// A server, how many instances it runs, and for how many of them there would be no place on the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrandedView {
+    pub server: String,
+    pub runs: usize,
+    pub without_place: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -273,6 +292,8 @@ pub struct ServerView {
     pub memory_bytes: i64,
     pub memory_used_bytes: i64,
     pub memory_reserved_bytes: i64,
+    /// Of its cores, those that apps kept busy lately; `None`: not known.
+    pub cores_used: Option<f64>,
     pub instances: i64,
     pub builds: i64,
     /// Of the disk that its data is on; 0: not known yet.

@@ -73,7 +73,7 @@ async fn signed_up(doors: &Doors, email: &str) -> Actor {
 
 async fn actor(doors: &Doors, user: UserId) -> Actor {
     let customer = doors.web.user(user).await.unwrap().customer;
-    Actor { user, customer, door: Door::Page, origin: Some("127.0.0.1".parse().unwrap()) }
+    Actor { user, customer, door: Door::Page, origin: Some("127.0.0.1".parse().unwrap()), key: None }
 }
 
 fn name(text: &str) -> AppName {
@@ -291,7 +291,9 @@ async fn a_push_asks_for_a_deploy_that_others_hear_of() {
     let mut changes = doors.web.changes();
     tokio::time::timeout(Duration::from_secs(10), changes.wait_for(|n| *n > 0)).await.unwrap().unwrap();
     changes.mark_unchanged();
-    assert_eq!(doors.receiver.deploy_create(&ada, target.app, push(1)).await.unwrap(), 1);
+    let key = doors.web.key_add(&ada, "laptop", ED25519).await.unwrap();
+    let by_key = doors.receiver.actor_by_key(&key.fingerprint, None).await.unwrap().unwrap();
+    assert_eq!(doors.receiver.deploy_create(&by_key, target.app, push(1)).await.unwrap(), 1);
     tokio::time::timeout(Duration::from_secs(10), changes.changed()).await.unwrap().unwrap();
     assert_eq!(doors.receiver.deploy_create(&ada, target.app, push(2)).await.unwrap(), 2);
 
@@ -305,6 +307,14 @@ async fn a_push_asks_for_a_deploy_that_others_hear_of() {
     assert_eq!((app.health, app.summary.as_str()), (AppHealth::Deploying, "deploy 2 is waiting for its turn"));
     assert_eq!(doors.web.apps(&ada).await.unwrap()[0].health, AppHealth::Deploying);
     assert!(doors.receiver.branch_moves().await.unwrap().is_empty());
+
+    // Its page names the key, while it is there.
+    let facts = async || doors.web.deploy_page(&ada, &name("shop"), 1).await.unwrap().facts.unwrap();
+    let told = facts().await;
+    assert_eq!((told.key.as_deref(), told.before, told.lately.len(), told.found.len()), (Some("laptop"), None, 0, 0));
+    doors.web.key_remove(&ada, key.id).await.unwrap();
+    assert_eq!(facts().await.key, None);
+    assert_eq!(doors.receiver.deploy_create(&by_key, target.app, push(3)).await.unwrap(), 3, "its key is gone by now");
 }
 
 #[tokio::test]

@@ -192,17 +192,17 @@ async fn counts(
     if !report.switches.is_empty() && shared.truth().ahead().is_none() {
         timely(deploy::all::count(shared.db.pool(), &report.switches)).await?;
     }
+    let now = Time::from(std::time::SystemTime::now());
     let is_news = {
         let mut known = shared.known();
         let gone =
             report.gone.iter().filter(|life| known.balancer_is_gone(&balancer_name(&shared, Some(life)))).count();
         let name = balancer_name(&shared, report.life.as_ref());
-        known.balancer_reports(&name, &report, clock::boottime()) || gone > 0
+        known.balancer_reports(&name, &report, clock::boottime(), now) || gone > 0
     };
     if is_news {
         shared.wake.notify_one();
     }
-    let now = Time::from(std::time::SystemTime::now());
     let taken = readings::take(&shared, Source::Balancer, &report.readings, &report.samples, now);
     Ok(Json(timely(taken).await?))
 }

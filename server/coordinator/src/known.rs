@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use domain::wire::{AppDisk, BalancerReport, DiskReport, Revision, RunnerReport, Seen, Space};
-use domain::{AppId, InstanceId, ServerId};
+use domain::{AppId, InstanceId, SAMPLE_EVERY, Sample, ServerId, Time};
 use plan::{Held, Presence};
 
 /// A balancer that is silent for so long is not waited for.
@@ -14,6 +14,8 @@ const BALANCER_LEASE: Duration = Duration::from_secs(30);
 const BALANCER_GONE: Duration = Duration::from_secs(24 * 3600);
 /// Tables remembered: a balancer that is further behind is taken to hold anything.
 const TABLES_MAX: usize = 256;
+/// What was counted longer ago than this says nothing of the present.
+const LATELY: Duration = Duration::from_secs(60);
 /// A server's row is written at least this often.
 const SAW_EVERY: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,41 @@ struct Heard {
     instances: HashMap<InstanceId, domain::wire::InstanceReport>,
     disk: Option<DiskReport>,
     apps_gone: Vec<AppId>,
+    lately: Option<Lately>,
+}
+
+/// What the samples of a source add up to, of the newest stretch that it saw whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lately {
+    at: Option<Time>,
+    pub cpu_micros: u64,
+    pub requests: u64,
+    pub unanswered: u64,
+}
+
+impl Lately {
+    fn of(samples: &[Sample], now: Time) -> Option<Self> {
+        let whole = |sample: &&Sample| sample.at.plus(SAMPLE_EVERY) <= now;
+        let at = samples.iter().filter(whole).map(|sample| sample.at).max()?;
+        let mut sum = Self { at: Some(at), ..Self::default() };
+        for sample in samples.iter().filter(|sample| sample.at == at) {
+            sum.cpu_micros = sum.cpu_micros.saturating_add(sample.work.as_ref().map_or(0, |work| work.cpu_micros));
+            let answers = sample.traffic.as_ref().map(|traffic| traffic.answers).unwrap_or_default();
+            sum.requests = sum.requests.saturating_add(answers.all());
+            sum.unanswered = sum.unanswered.saturating_add(answers.unanswered);
+        }
+        Some(sum)
+    }
+
+    /// Samples are sent until they are taken: what comes again is not more.
+    fn newer(known: Option<Self>, samples: &[Sample], now: Time) -> Option<Self> {
+        let kept = |known: &Self| known.at.is_some_and(|at| now.since(at) < LATELY);
+        match (known.filter(kept), Self::of(samples, now)) {
+            (Some(known), Some(new)) if new.at > known.at => Some(new),
+            (None, new) => new.filter(kept),
+            (known, _) => known,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +91,7 @@ struct Balancer {
     at: Duration,
     seen: Option<Seen>,
     open: HashMap<InstanceId, u32>,
+    lately: Option<Lately>,
 }
 
 /// Which instances a published table has.
@@ -89,9 +127,31 @@ impl Known {
             instances: HashMap::new(),
             disk: None,
             apps_gone: Vec::new(),
+            lately: None,
         });
         heard.at = now;
         heard
+    }
+
+    /// What apps did on a server lately; `None`: nobody saw it. `wall` is now.
+    pub fn work(&mut self, server: ServerId, samples: &[Sample], now: Duration, wall: Time) -> Option<Lately> {
+        let heard = self.heard(server, now);
+        heard.lately = Lately::newer(heard.lately, samples, wall);
+        heard.lately
+    }
+
+    /// What was asked of the balancers of a server lately.
+    pub fn asked(&self, server: &str, wall: Time) -> Option<Lately> {
+        let theirs = self
+            .balancers
+            .iter()
+            .filter(|(name, _)| name.strip_prefix(server).is_some_and(|rest| rest.starts_with('/')));
+        let lately = theirs.filter_map(|(_, balancer)| Lately::newer(balancer.lately, &[], wall));
+        lately.reduce(|sum, one| Lately {
+            requests: sum.requests.saturating_add(one.requests),
+            unanswered: sum.unanswered.saturating_add(one.unanswered),
+            ..sum
+        })
     }
 
     /// Whether the server's row should be written.
@@ -189,9 +249,11 @@ impl Known {
     }
 
     /// True if it says something new.
-    pub fn balancer_reports(&mut self, name: &str, report: &BalancerReport, now: Duration) -> bool {
+    pub fn balancer_reports(&mut self, name: &str, report: &BalancerReport, now: Duration, wall: Time) -> bool {
         let open = report.open.iter().filter(|o| o.requests > 0).map(|o| (o.id, o.requests)).collect();
-        let new = Balancer { at: now, seen: report.seen.clone(), open };
+        let known = self.balancers.get(name).and_then(|known| known.lately);
+        let lately = Lately::newer(known, &report.samples, wall);
+        let new = Balancer { at: now, seen: report.seen.clone(), open, lately };
         let news = |old: &Balancer| old.seen != new.seen || old.open != new.open;
         let is_news = self.balancers.get(name).is_none_or(news);
         self.balancers.insert(name.to_owned(), new);
@@ -275,6 +337,42 @@ mod tests {
     }
 
     const ONE: InstanceId = InstanceId(1);
+    const WALL: Time = Time::from_unix_micros(1_800_000_000_000_000);
+
+    #[test]
+    fn what_was_seen_lately_is_of_one_whole_stretch_however_often_it_is_told() {
+        let sample = |seconds: u64, cpu_micros: u64, ok: u64| Sample {
+            source: "boot/1".parse().unwrap(),
+            app: AppId(1),
+            at: WALL.plus(Duration::from_secs(seconds)),
+            work: Some(domain::Work { cpu_micros, ..Default::default() }),
+            traffic: Some(domain::Traffic {
+                answers: domain::Answers { ok, unanswered: 1, ..Default::default() },
+                ..Default::default()
+            }),
+        };
+        let (mut known, zero) = (Known::new(Duration::ZERO), Duration::ZERO);
+        let mut work = |samples: &[Sample], seconds: u64| {
+            let lately = known.work(ServerId(1), samples, zero, WALL.plus(Duration::from_secs(seconds)));
+            lately.map(|lately| lately.cpu_micros)
+        };
+        assert_eq!(work(&[sample(0, 5, 0), sample(0, 6, 0)], 14), None, "the stretch is not over");
+        assert_eq!(work(&[sample(0, 5, 0), sample(0, 6, 0), sample(15, 7, 0)], 15), Some(11));
+        assert_eq!(work(&[sample(0, 5, 0), sample(0, 6, 0)], 20), Some(11), "it comes again");
+        assert_eq!(work(&[sample(0, 5, 0), sample(15, 9, 0)], 30), Some(9));
+        assert_eq!(work(&[], 74), Some(9));
+        assert_eq!(work(&[], 75), None, "that was long ago");
+
+        let told = |ok| BalancerReport { samples: vec![sample(0, 0, ok)], ..report(1, &[]) };
+        let later = WALL.plus(Duration::from_secs(16));
+        known.balancer_reports("s1/a", &told(3), zero, later);
+        known.balancer_reports("s1/a", &told(3), zero, later);
+        known.balancer_reports("s1/b", &told(4), zero, later);
+        known.balancer_reports("s10/c", &told(90), zero, later);
+        let asked = known.asked("s1", later).unwrap();
+        assert_eq!((asked.requests, asked.unanswered), (9, 2));
+        assert_eq!(known.asked("s2", later), None);
+    }
 
     #[test]
     fn an_instance_is_idle_when_the_balancer_confirmed_a_table_without_it_and_has_nothing_open() {
@@ -282,14 +380,14 @@ mod tests {
         let now = Duration::from_secs(1);
         assert!(!known.held(ONE, now).idle, "a balancer may be about to speak");
         known.published(seen(1), BTreeSet::from([ONE]));
-        known.balancer_reports("b", &report(1, &[]), now);
+        known.balancer_reports("b", &report(1, &[]), now, WALL);
         assert!(known.held(ONE, now).routed_by_all);
         known.published(seen(2), BTreeSet::new());
         assert!(!known.held(ONE, now).idle, "the table is not confirmed");
-        known.balancer_reports("b", &report(2, &[(1, 3)]), now);
+        known.balancer_reports("b", &report(2, &[(1, 3)]), now, WALL);
         let held = known.held(ONE, now);
         assert!(!held.idle && !held.forgotten, "three requests are open");
-        known.balancer_reports("b", &report(2, &[]), now);
+        known.balancer_reports("b", &report(2, &[]), now, WALL);
         let held = known.held(ONE, now);
         assert!(held.idle && held.forgotten && !held.routed_by_all);
     }
@@ -299,9 +397,9 @@ mod tests {
         let mut known = Known::new(Duration::ZERO);
         let now = Duration::from_secs(1);
         known.published(seen(1), BTreeSet::from([ONE]));
-        known.balancer_reports("old", &report(1, &[(1, 2)]), now);
+        known.balancer_reports("old", &report(1, &[(1, 2)]), now, WALL);
         known.published(seen(2), BTreeSet::new());
-        known.balancer_reports("new", &report(2, &[]), now);
+        known.balancer_reports("new", &report(2, &[]), now, WALL);
         let held = known.held(ONE, now);
         assert!(!held.idle && !held.forgotten, "the old one has two requests open");
         assert!(known.balancer_is_gone("old") && !known.balancer_is_gone("old"));
@@ -314,7 +412,7 @@ mod tests {
         let mut known = Known::new(Duration::ZERO);
         let now = Duration::from_secs(1);
         known.published(seen(1), BTreeSet::new());
-        known.balancer_reports("b", &report(1, &[]), now);
+        known.balancer_reports("b", &report(1, &[]), now, WALL);
         known.published(seen(2), BTreeSet::from([ONE]));
         known.published(seen(3), BTreeSet::new());
         assert!(!known.held(ONE, now).forgotten);
@@ -324,10 +422,10 @@ mod tests {
     fn a_balancer_of_a_former_epoch_may_hold_anything_until_it_took_a_new_table() {
         let mut known = Known::new(Duration::ZERO);
         let now = Duration::from_secs(1);
-        known.balancer_reports("b", &report(1, &[]), now);
+        known.balancer_reports("b", &report(1, &[]), now, WALL);
         assert!(!known.held(ONE, now).forgotten);
         known.published(seen(2), BTreeSet::new());
-        known.balancer_reports("b", &report(2, &[]), now);
+        known.balancer_reports("b", &report(2, &[]), now, WALL);
         assert!(known.held(ONE, now).forgotten);
     }
 
@@ -335,7 +433,7 @@ mod tests {
     fn a_silent_balancer_is_not_waited_for_but_keeps_addresses_for_a_day() {
         let mut known = Known::new(Duration::ZERO);
         known.published(seen(1), BTreeSet::from([ONE]));
-        known.balancer_reports("b", &report(1, &[]), Duration::from_secs(1));
+        known.balancer_reports("b", &report(1, &[]), Duration::from_secs(1), WALL);
         let later = known.held(ONE, Duration::from_secs(60));
         assert!(later.idle && !later.forgotten);
         assert!(known.held(ONE, Duration::from_secs(25 * 3600)).forgotten);

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use domain::wire::{BuildReport, BuildState, Committed, InstanceReport, Manifest, RunnerReport};
 use domain::{
     AppId, AppState, Cause, DeployId, DeployState, ImageHash, InstanceId, InstanceState, Life, Outcome, Reason,
-    ReleaseNumber, ServerId, Step, Time,
+    ReleaseNumber, SAMPLE_EVERY, ServerId, Step, Time,
 };
 use store::{StoreError, Tx, app, deploy, instance, leader, reading, server};
 
-use crate::known::ServerFacts;
+use crate::known::{Lately, ServerFacts};
 use crate::readings::{self, Source};
 use crate::{Shared, clock};
 
@@ -21,12 +21,15 @@ pub async fn take(
     report: &RunnerReport,
 ) -> Result<Committed, StoreError> {
     let clock_now = clock::boottime();
+    let now = Time::from(std::time::SystemTime::now());
     let facts = ServerFacts::of(report);
-    let (server_is_news, news) = {
+    let (server_is_news, news, work, asked) = {
         let mut known = shared.known();
         known.heard_addresses(report);
         known.heard_disk(server, report.disk.as_ref(), clock_now);
-        (known.server_is_news(server, &facts, clock_now), known.news(server, report, clock_now))
+        let work = known.work(server, &report.samples, clock_now, now);
+        let asked = known.asked(&shared.config.server_name, now);
+        (known.server_is_news(server, &facts, clock_now), known.news(server, report, clock_now), work, asked)
     };
     let builds: Vec<&BuildReport> = report.builds.iter().filter(|b| b.state != BuildState::Running).collect();
     // What the rows say of instances is older than what runs: they are left as they are.
@@ -35,10 +38,7 @@ pub async fn take(
         let mut tx = shared.db.begin().await?;
         leader::check(&mut tx, epoch).await?;
         if server_is_news {
-            let cores = i32::try_from(report.cores).unwrap_or(i32::MAX);
-            let memory_bytes = i64::try_from(report.memory_bytes).unwrap_or(i64::MAX);
-            let used = i64::try_from(report.memory_used_bytes).unwrap_or(i64::MAX);
-            server::saw(&mut **tx, server, &report.boot_id, cores, memory_bytes, used).await?;
+            server::saw(&mut **tx, server, saw(report, work, asked)).await?;
             if let Some(disk) = &report.disk {
                 server::saw_disk(&mut **tx, server, &disk.space).await?;
             }
@@ -60,8 +60,21 @@ pub async fn take(
         shared.known().written(server, report, clock_now);
         shared.wake.notify_one();
     }
-    let now = Time::from(std::time::SystemTime::now());
     readings::take(shared, Source::Runner(server), &report.readings, &report.samples, now).await
+}
+
+fn saw(report: &RunnerReport, work: Option<Lately>, asked: Option<Lately>) -> server::Saw<'_> {
+    let big = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let every = SAMPLE_EVERY.as_millis().try_into().unwrap_or(u64::MAX);
+    server::Saw {
+        boot_id: &report.boot_id,
+        cores: i32::try_from(report.cores).unwrap_or(i32::MAX),
+        memory_bytes: big(report.memory_bytes),
+        memory_used_bytes: big(report.memory_used_bytes),
+        cpu_millis: work.map(|work| i32::try_from(work.cpu_micros / every).unwrap_or(i32::MAX)),
+        requests: asked.map(|asked| big(asked.requests)),
+        unanswered: asked.map(|asked| big(asked.unanswered)),
+    }
 }
 
 /// Whether it is one of the instance's lives on this server: `<boot id>/<instance>`, and perhaps `/<generation>`.

@@ -48,7 +48,7 @@ pub fn deploy(fleet: &Fleet, refused: &[Refused], now: Time) -> Vec<Action> {
 }
 
 /// How long a `web` may take until it answers.
-pub(crate) fn start_timeout(manifest: &Manifest) -> Duration {
+pub fn start_timeout(manifest: &Manifest) -> Duration {
     let says = manifest.settings.of(ProcessName::WEB).and_then(|web| web.start_timeout_ms);
     says.map_or(START_TIMEOUT, Duration::from_millis)
 }

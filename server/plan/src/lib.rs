@@ -17,6 +17,7 @@ pub mod collect;
 pub mod cost;
 mod deploy;
 mod fleet;
+mod listen;
 mod place;
 mod post;
 mod rate;
@@ -27,6 +28,7 @@ mod segment;
 pub mod series;
 mod size;
 mod space;
+mod spare;
 mod usage;
 
 #[cfg(test)]
@@ -38,10 +40,11 @@ pub use self::action::{Act, Action};
 pub use self::address::{Subnet, addresses};
 pub use self::assign::{Assigned, assign};
 pub use self::bill::{AppLine, Bill, Line, Used, add_units, bill};
-pub use self::deploy::{BUILD_ATTEMPTS_MAX, BUILD_TIME, START_TIMEOUT, deploy};
+pub use self::deploy::{BUILD_ATTEMPTS_MAX, BUILD_TIME, START_TIMEOUT, deploy, start_timeout};
 pub use self::fleet::{
     App, Deploy, Failure, Fleet, Held, Instance, OpenStep, Presence, Release, Server, Size, Slot, Tip,
 };
+pub use self::listen::listening;
 pub use self::place::{DRAIN_MAX, Refused, SERVER_LEASE, place};
 pub use self::post::{Chain, Entry, PostError, Posting, Tail, owed, post};
 pub use self::rate::{Share, rate, share_out};
@@ -51,6 +54,7 @@ pub use self::sample::{Look, Outbox, Stretches};
 pub use self::segment::{PricePlan, Segment, segments};
 pub use self::size::{COUNT_MAX, MEMORY_SIZES, formation, memory, memory_words, over_memory, scaled};
 pub use self::space::{Room, SPACE_HINT, refuses, reserve, room};
+pub use self::spare::{Runs, Standing, Stranded, stranded};
 pub use self::usage::{Usage, Use, usage};
 
 /// Both halves: what should run where, and how deploys go on. In the order in which it is to be applied.

@@ -1,13 +1,14 @@
 //! Deploys, their steps, and what they made: images and releases.
 
 pub mod all;
+pub mod page;
 mod traffic;
 
 use std::collections::BTreeMap;
 
 use domain::{
-    AppId, AppName, BundleHash, Cause, CommitId, CustomerId, DeployId, DeployState, ImageHash, Outcome, SourceHash,
-    Step, Time, UserId,
+    AppId, AppName, BundleHash, Cause, CommitId, CustomerId, DeployId, DeployState, ImageHash, KeyId, Outcome,
+    SourceHash, Step, Time, UserId,
 };
 use sqlx::{PgExecutor, query, query_as, query_scalar};
 
@@ -196,6 +197,8 @@ pub struct NewDeploy<'a> {
     pub source: &'a SourceHash,
     pub bundle: Option<&'a BundleHash>,
     pub user: UserId,
+    /// What they proved it by; one that is gone by now is none.
+    pub key: Option<KeyId>,
 }
 
 /// Its number; `None`: `customer` has no such app.
@@ -211,8 +214,8 @@ pub async fn create(tx: &mut Tx, customer: CustomerId, app: AppId, new: NewDeplo
     let Some(number) = number else { return Ok(None) };
     query!(
         "insert into deploy (app_id, number, cause, user_id, commit_id, commit_subject, branch, commit_before, source,
-                             bundle)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                             bundle, key_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, (select id from ssh_key where id = $11))",
         app.0,
         number,
         Cause::Push.as_str(),
@@ -223,6 +226,7 @@ pub async fn create(tx: &mut Tx, customer: CustomerId, app: AppId, new: NewDeplo
         new.before.map(CommitId::as_str),
         new.source.as_str(),
         new.bundle.map(BundleHash::as_str),
+        new.key.map(|key| key.0),
     )
     .execute(&mut ***tx)
     .await?;
@@ -396,4 +400,25 @@ pub async fn went_live(db: impl PgExecutor<'_>, app: AppId, from: Time, limit: i
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| (row.number, row.ended)).collect())
+}
+
+/// Those that were asked for since a moment, of all apps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Since {
+    pub deploys: i64,
+    pub failed: i64,
+    /// Requests that failed while they were switched on.
+    pub requests_failed: i64,
+}
+
+pub async fn since(db: impl PgExecutor<'_>, from: Time) -> Result<Since> {
+    Ok(query_as!(
+        Since,
+        r#"select count(*) as "deploys!", count(*) filter (where state = 'failed') as "failed!",
+                  coalesce(sum(unanswered + errors) filter (where state = 'live'), 0)::int8 as "requests_failed!"
+           from deploy where created >= $1"#,
+        from as Time
+    )
+    .fetch_one(db)
+    .await?)
 }

@@ -33,23 +33,33 @@ pub async fn named(db: impl PgExecutor<'_>, name: &str) -> Result<ServerId> {
     .await?)
 }
 
+/// What a server says of itself; of its load, what is not known is `None`.
+#[derive(Debug, Clone, Copy)]
+pub struct Saw<'a> {
+    pub boot_id: &'a str,
+    pub cores: i32,
+    pub memory_bytes: i64,
+    pub memory_used_bytes: i64,
+    /// Thousandths of a core.
+    pub cpu_millis: Option<i32>,
+    /// In a quarter of a minute, and those of them that no app answered.
+    pub requests: Option<i64>,
+    pub unanswered: Option<i64>,
+}
+
 /// It reported just now.
-pub async fn saw(
-    db: impl PgExecutor<'_>,
-    server: ServerId,
-    boot_id: &str,
-    cores: i32,
-    memory_bytes: i64,
-    memory_used_bytes: i64,
-) -> Result<()> {
+pub async fn saw(db: impl PgExecutor<'_>, server: ServerId, saw: Saw<'_>) -> Result<()> {
     query!(
-        "update server set boot_id = $2, cores = $3, memory_bytes = $4, memory_used_bytes = $5,
-                           seen = clock_timestamp() where id = $1",
+        "update server set boot_id = $2, cores = $3, memory_bytes = $4, memory_used_bytes = $5, cpu_millis = $6,
+                           requests = $7, unanswered = $8, seen = clock_timestamp() where id = $1",
         server.0,
-        boot_id,
-        cores,
-        memory_bytes,
-        memory_used_bytes
+        saw.boot_id,
+        saw.cores,
+        saw.memory_bytes,
+        saw.memory_used_bytes,
+        saw.cpu_millis,
+        saw.requests,
+        saw.unanswered
     )
     .execute(db)
     .await?;
@@ -73,7 +83,7 @@ pub async fn saw_disk(db: impl PgExecutor<'_>, server: ServerId, space: &Space) 
 
 /// For the operator.
 pub mod overview {
-    use domain::{AppName, InstanceState, ProcessName};
+    use domain::{AppId, AppName, InstanceState, ProcessName, ReleaseNumber};
 
     use super::*;
 
@@ -88,6 +98,11 @@ pub mod overview {
         pub memory_used_bytes: i64,
         /// Of its living instances.
         pub memory_reserved_bytes: i64,
+        /// Thousandths of a core, lately.
+        pub cpu_millis: Option<i32>,
+        /// In a quarter of a minute, lately; and those of them that no app answered.
+        pub requests: Option<i64>,
+        pub unanswered: Option<i64>,
         pub instances: i64,
         pub builds: i64,
         /// Of the disk that its data is on; 0: not known yet.
@@ -104,7 +119,7 @@ pub mod overview {
             Server,
             r#"select s.id, s.name, s.region, s.cores, s.memory_bytes, s.memory_used_bytes,
                       coalesce(i.memory_bytes, 0)::int8 as "memory_reserved_bytes!",
-                      coalesce(i.instances, 0) as "instances!",
+                      s.cpu_millis, s.requests, s.unanswered, coalesce(i.instances, 0) as "instances!",
                       (select count(*) from deploy where server_id = s.id and state = 'building') as "builds!",
                       s.disk_bytes, s.disk_free_bytes, s.disk_reserve_bytes,
                       extract(epoch from now() - s.seen)::float8 as silent_seconds
@@ -135,6 +150,28 @@ pub mod overview {
              from instance i join app a on a.id = i.app_id
              where i.ended is null order by i.server_id, a.name, i.process, i.index limit $1",
             limit
+        )
+        .fetch_all(db)
+        .await?)
+    }
+
+    /// What would have to run elsewhere if its server died.
+    #[derive(Debug, Clone)]
+    pub struct Running {
+        pub server_id: ServerId,
+        pub app_id: AppId,
+        pub release_number: ReleaseNumber,
+        pub process: ProcessName,
+        pub memory_bytes: i64,
+    }
+
+    /// In the order in which the coordinator looks for places.
+    pub async fn running(db: impl PgExecutor<'_>) -> Result<Vec<Running>> {
+        Ok(query_as!(
+            Running,
+            r#"select server_id, app_id, release_number, process, memory_bytes from instance
+               where ended is null and wanted = 'run' and process <> 'release'
+               order by app_id, release_number, process collate "C", index"#
         )
         .fetch_all(db)
         .await?)

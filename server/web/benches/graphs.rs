@@ -45,7 +45,7 @@ async fn measured() -> Result<()> {
     let commands =
         Commands::connect(commands::Config { database_url, logs: None, urls: urls.clone(), seal: None }).await?;
     let customer = CustomerId(sql("select id from customer where name = 'Bench'")?.trim().parse()?);
-    let actor = Actor { user: UserId(1), customer, door: Door::Page, origin: None };
+    let actor = Actor { user: UserId(1), customer, door: Door::Page, origin: None, key: None };
     let site = Site {
         assets: "/assets/x".to_owned(),
         islands: true,

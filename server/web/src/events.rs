@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tower_sessions::session::Id;
 
-use crate::pages::apps::look;
+use crate::pages::apps::{look, printed};
 use crate::problem::{Failed, Problem};
 use crate::rate::{BEAT, Rate};
 use crate::session::{self, SignedIn};
@@ -431,15 +431,16 @@ impl Viewer {
             Of::Deploy(name, number) => {
                 let commands = &self.state.commands;
                 let (app, deploy) = tokio::try_join!(
-                    commands.app(&self.actor, name),
-                    commands.deploy_with_cost(&self.actor, name, *number)
+                    commands.app_with_cost(&self.actor, name),
+                    commands.deploy_page(&self.actor, name, *number)
                 )?;
                 let number = *number;
+                let printed = printed(&self.state, &self.actor, name, &deploy).await;
                 self.follow(number);
                 // Other apps go on changing: that does not put its end off.
                 let ends_at = self.ends_at.unwrap_or_else(|| Instant::now() + LOG_AGAIN);
                 self.ends_at = (!app::moves(&deploy)).then_some(ends_at);
-                app::of_deploy(&app, &deploy, now())
+                app::of_deploy(&app, &deploy, printed.as_ref(), now())
             }
         };
         // What the month comes to, in the head of every page.

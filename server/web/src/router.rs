@@ -70,6 +70,7 @@ pub fn router(state: Shared) -> Router {
         .route("/apps/{app}/activity", get(pages::apps::activity))
         .route("/apps/{app}/events", get(pages::apps::events))
         .route("/apps/{app}/deploys/{number}", get(pages::apps::deploy))
+        .route("/apps/{app}/deploys/{number}/log", get(pages::logs::of_deploy))
         .route("/apps/{app}/deploys/{number}/events", get(pages::apps::deploy_events))
         .route("/billing", get(pages::billing::billing))
         .route("/billing/why/{month}", get(pages::billing::why))

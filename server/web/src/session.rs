@@ -234,7 +234,7 @@ impl FromRequestParts<Shared> for TheOperator {
 }
 
 fn actor(user: &UserView, parts: &Parts) -> Actor {
-    Actor { user: user.id, customer: user.customer, door: Door::Page, origin: origin(parts) }
+    Actor { user: user.id, customer: user.customer, door: Door::Page, origin: origin(parts), key: None }
 }
 
 fn origin(parts: &Parts) -> Option<IpAddr> {

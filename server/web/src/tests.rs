@@ -132,7 +132,7 @@ impl Site {
         let cookie = self.sign_in(&email).await?;
         let user = self.state.commands.sign_in(&email, &Secret::new(PASSWORD.to_owned())).await?;
         let customer = self.state.commands.user(user).await?.customer;
-        Ok((cookie, Actor { user, customer, door: Door::Page, origin: None }))
+        Ok((cookie, Actor { user, customer, door: Door::Page, origin: None, key: None }))
     }
 
     async fn sign_in(&self, email: &str) -> Result<String> {

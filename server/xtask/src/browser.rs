@@ -1,5 +1,6 @@
 //! The site in a real browser, on a Berth with an app.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,6 +14,8 @@ use crate::test::Counts;
 use crate::work::{Work, program, root};
 
 const APP: &str = "guestbook";
+/// Its second deploy does not start.
+const BROKEN: &str = "fieldnotes";
 
 pub fn verb() -> Result<()> {
     let mut work = Work::new(build::STEPS + 1);
@@ -43,10 +46,21 @@ fn looked_at(berth: &Berth) -> Result<Counts> {
     person.prepare(APP, &root().join("end2end/apps/flask"))?;
     person.push(APP)?;
     Visitor::new(&berth.app(APP), berth.http).get("/")?;
+    person.create(&mut site, BROKEN)?;
+    person.prepare(BROKEN, &root().join("end2end/apps/static"))?;
+    person.push(BROKEN)?;
+    let line = "web: exec python3 -m http.server 8000 --bind 127.0.0.1\n";
+    fs::write(person.repository(BROKEN).join("Procfile"), line)?;
+    fs::write(person.repository(BROKEN).join("berth.toml"), "[web]\nstart_timeout = 3\n")?;
+    person.commit(BROKEN, "Serve it by ourselves")?;
+    ensure!(person.push(BROKEN).is_err(), "a deploy that does not start was taken");
 
     let mut node = program("node");
     node.arg("site.mjs").current_dir(root().join("end2end/browser"));
-    node.env("BERTH_SITE", &berth.site).env("BERTH_APP", APP).env("BERTH_LINK", berth.sign_in_link(&person.email())?);
+    node.env("BERTH_SITE", &berth.site)
+        .env("BERTH_APP", APP)
+        .env("BERTH_BROKEN", BROKEN)
+        .env("BERTH_LINK", berth.sign_in_link(&person.email())?);
     node.env("BERTH_OPERATOR", berth.sign_in_link("operator@localhost")?);
     let output = node.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("could not start node")?;
     let said = String::from_utf8_lossy(&output.stdout);

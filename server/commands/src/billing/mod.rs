@@ -20,7 +20,7 @@ pub(crate) use self::prices::KeptPrices;
 pub use self::prices::{Example, MeterTyped, NewPrices, PriceList, PricesView, VersionView, Wrong};
 pub use self::rates::DayRate;
 pub use self::why::{HourCost, ReadingView, WhyAsked, WhySegment, WhyView};
-use crate::{Actor, CommandError, Commands, DeployRow, DeployView, timely};
+use crate::{Actor, CommandError, Commands, DeployRow, timely};
 
 /// What this month comes to, for the header of every page, as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,19 +198,13 @@ impl Commands {
         .await
     }
 
-    /// A deploy with what its build cost and what its release costs.
-    pub async fn deploy_with_cost(
+    /// What a deploy's build cost and what its release costs.
+    pub(crate) async fn deploy_cost(
         &self,
         actor: &Actor,
         name: &AppName,
-        number: i64,
-    ) -> Result<DeployView, CommandError> {
-        let deploy = self.deploy(actor, name, number).await?;
-        let cost = known(timely(self.deploy_cost(actor, name, &deploy.row)).await);
-        Ok(DeployView { cost, ..deploy })
-    }
-
-    async fn deploy_cost(&self, actor: &Actor, name: &AppName, deploy: &DeployRow) -> Result<DeployCost, CommandError> {
+        deploy: &DeployRow,
+    ) -> Result<DeployCost, CommandError> {
         let now = now();
         let app = store::app::get(self.db.pool(), actor.customer, name).await?;
         let app = app.ok_or_else(|| CommandError::NoApp { name: name.clone() })?;

@@ -345,7 +345,7 @@ const NO_EVENT: &[&str] = &[
     "decisions",
     "deploy",
     "deploy_list",
-    "deploy_with_cost",
+    "deploy_page",
     "deploys",
     "disk",
     "events",

@@ -60,7 +60,7 @@ impl Lab {
         commands.sign_up(new, None).await.unwrap();
         let user = commands.sign_in("ada@example.com", &password).await.unwrap();
         let customer = commands.user(user).await.unwrap().customer;
-        let actor = Actor { user, customer, door: Door::Ssh, origin: None };
+        let actor = Actor { user, customer, door: Door::Ssh, origin: None, key: None };
         Self { postgres, redis, dir, commands, actor, seal_key }
     }
 

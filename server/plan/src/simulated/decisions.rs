@@ -556,3 +556,68 @@ proptest! {
         prop_assert!(world.fleet.deploys.is_empty());
     }
 }
+
+/// A fleet's servers as [`stranded`] is told of them.
+fn standings(fleet: &Fleet) -> Vec<Standing> {
+    let standing = |server: &Server| {
+        let mut runs: Vec<&Instance> = fleet.living().filter(|i| i.server == server.id).collect();
+        runs.sort_by_key(|i| i.slot.clone());
+        Standing {
+            server: server.id,
+            answers: true,
+            has_room: true,
+            memory_bytes: server.memory_bytes,
+            reserved_bytes: runs.iter().map(|i| i.memory_bytes).sum(),
+            builds: 0,
+            runs: runs
+                .into_iter()
+                .map(|i| Runs {
+                    app: i.slot.app,
+                    release: i.slot.release,
+                    process: i.slot.process.clone(),
+                    memory_bytes: i.memory_bytes,
+                })
+                .collect(),
+        }
+    };
+    fleet.servers.iter().map(standing).collect()
+}
+
+#[test]
+fn a_fleet_of_one_server_cannot_lose_it_and_one_of_two_halves_can() {
+    let shop = |servers: &[u64]| {
+        let mut world = world(servers).app(1, "shop", 1).release(1, 3, 2).serving(1, 3);
+        (0..4).for_each(|_| world.tick());
+        stranded(&standings(&world.fleet)).iter().map(|s| (s.server.0, s.runs, s.without_place)).collect::<Vec<_>>()
+    };
+    assert_eq!(shop(&[4096]), [(1, 2, 2)]);
+    assert_eq!(shop(&[1024, 1024]), []);
+    assert_eq!(shop(&[1024, 512]), [(1, 1, 1)], "what is left of s2 is taken");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn what_would_be_stranded_is_what_no_place_is_found_for_when_the_server_dies(
+        servers in prop::collection::vec(1_u64..9, 1..6),
+        apps in prop::collection::vec((1_u16..4, 1_u64..5), 1..8),
+    ) {
+        let mib: Vec<u64> = servers.iter().map(|n| n * 512).collect();
+        let mut world = world(&mib);
+        for (n, (web, size)) in apps.iter().enumerate() {
+            let id = n as i64 + 1;
+            world = world.app(id, &format!("app{id}"), 1).release(id, 1, *web).serving(id, 1);
+            let release = world.fleet.releases.get_mut(&(AppId(id), ReleaseNumber(1))).unwrap();
+            release.formation.values_mut().for_each(|of| of.memory_bytes = size * 256 * MIB);
+        }
+        (0..4).for_each(|_| world.tick());
+        let refused = place(&world.fleet, world.now).1.len();
+        let told = stranded(&standings(&world.fleet));
+        for server in &world.fleet.servers {
+            let lost = world.clone().silent(&server.name, SERVER_LEASE * 2);
+            let without = place(&lost.fleet, lost.now).1.len() - refused;
+            let said = told.iter().find(|s| s.server == server.id).map_or(0, |s| s.without_place);
+            prop_assert_eq!(said, without, "{} of {:?}", server.name, told);
+        }
+    }
+}

@@ -122,7 +122,8 @@ impl Desk for TestDesk {
 
     async fn actor_by_key(&self, fingerprint: &str, origin: IpAddr) -> Result<Option<Actor>, DeskError> {
         let known = self.key_is_known(fingerprint).await?;
-        let actor = Actor { user: UserId(1), customer: CustomerId(1), door: Door::Ssh, origin: Some(origin) };
+        let actor =
+            Actor { user: UserId(1), customer: CustomerId(1), door: Door::Ssh, origin: Some(origin), key: None };
         Ok(known.then_some(actor))
     }
 
@@ -194,6 +195,7 @@ impl Desk for TestDesk {
             },
             serving: None,
             cost: None,
+            facts: None,
         })
     }
 

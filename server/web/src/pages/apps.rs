@@ -1,11 +1,13 @@
 //! Apps and their deploys.
 
-use app::{AppPage, AppsAsked, AppsPage, DeployPage, DeploysPage, NewApp, Scaled, Typed};
+use std::time::Duration;
+
+use app::{AppPage, AppsAsked, AppsPage, DeployPage, DeploysPage, NewApp, Printed, Scaled, Typed};
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use commands::{Actor, AppView, DeployView, Kind, LogWhat, Range};
-use domain::AppName;
+use commands::{Actor, AppView, DeployView, Kind, LogTurn, LogWhat, Range};
 use domain::wire::LogLine;
+use domain::{AppName, DeployState, LogFilter, Step};
 use futures_util::TryStreamExt;
 use serde::Deserialize;
 
@@ -20,6 +22,9 @@ use crate::state::Shared;
 /// Lines that a page comes with.
 const LINES: usize = 200;
 const BUILD_LINES: usize = 500;
+/// Of what failed to start, and how much later its lines may come.
+const PRINTED_LINES: usize = 14;
+const PRINTED_AFTER: Duration = Duration::from_millis(500);
 
 /// On the page of apps.
 const EVENTS: usize = 6;
@@ -150,11 +155,24 @@ pub async fn deploy(
     let (name, number) = (parse(&name)?, number(&n)?);
     let commands = &state.commands;
     let (app, deploy) =
-        tokio::try_join!(commands.app(&who.actor, &name), commands.deploy_with_cost(&who.actor, &name, number))?;
-    let lines = last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES).await;
+        tokio::try_join!(commands.app_with_cost(&who.actor, &name), commands.deploy_page(&who.actor, &name, number))?;
+    let (lines, printed) = tokio::join!(
+        last(&state, &who.actor, &name, LogWhat::Deploy(number), BUILD_LINES),
+        printed(&state, &who.actor, &name, &deploy)
+    );
     let cursor = Cursor { lines: 0, deploy: number, build: end_of(lines.as_ref()) };
-    let shown = DeployPage { app, deploy, lines, after: cursor.to_string() };
+    let shown = DeployPage { app, deploy, lines, printed, after: cursor.to_string() };
     Ok(Html(app::deploy(state.page(Some(&who.user)), shown)))
+}
+
+/// The app's last words while a deploy of it was started and failed; a log that is away is not told of here.
+pub async fn printed(state: &Shared, actor: &Actor, name: &AppName, deploy: &DeployView) -> Option<Printed> {
+    let start = deploy.row.steps.iter().find(|step| step.step == Step::Start)?;
+    let to = start.ended.filter(|_| deploy.row.state == DeployState::Failed)?;
+    let (from, to) = (start.started, to.plus(PRINTED_AFTER));
+    let filter = LogFilter { since: Some(from), until: Some(to), ..LogFilter::default() };
+    let page = state.commands.log_page(actor, name, LogWhat::App, LogTurn::Last, &filter, PRINTED_LINES).await;
+    Some(Printed { lines: page.ok()?.lines, from, to })
 }
 
 pub async fn deploys(

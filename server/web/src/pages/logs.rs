@@ -6,12 +6,12 @@ use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Response};
 use commands::{LogTurn, LogWhat};
 use domain::wire::LogLine;
-use domain::{LogFilter, Time};
+use domain::{AppName, LogFilter, Time};
 use futures_util::{StreamExt, TryStreamExt};
 use http::{StatusCode, header};
 use serde::Deserialize;
 
-use super::apps::{After, parse};
+use super::apps::{After, number, parse};
 use crate::events::{self, Cursor, Of};
 use crate::problem::{Failed, Problem};
 use crate::session::SignedIn;
@@ -128,20 +128,41 @@ pub async fn download(
     if wrong {
         return Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response());
     }
+    let at = now().utc();
+    let day = format!("{:04}-{:02}-{:02}", at.year(), u8::from(at.month()), at.day());
+    let file = format!("attachment; filename=\"{name}-{day}.log\"");
+    whole(&state, &who, &name, LogWhat::App, &filter, file).await
+}
+
+/// All that one deploy printed, to be read in the browser.
+pub async fn of_deploy(
+    State(state): State<Shared>,
+    who: SignedIn,
+    Path((name, n)): Path<(String, String)>,
+) -> Result<Response, Failed> {
+    let (name, number) = (parse(&name)?, number(&n)?);
+    state.commands.deploy(&who.actor, &name, number).await?;
+    let file = format!("inline; filename=\"{name}-v{number}.log\"");
+    whole(&state, &who, &name, LogWhat::Deploy(number), &LogFilter::default(), file).await
+}
+
+async fn whole(
+    state: &Shared,
+    who: &SignedIn,
+    name: &AppName,
+    what: LogWhat,
+    filter: &LogFilter,
+    file: String,
+) -> Result<Response, Failed> {
     let place = state.streams.take(who.actor.user).ok_or_else(|| Failed::Page(Problem::streams()))?;
-    let lines = state.commands.log_whole(&who.actor, &name, LogWhat::App, &filter).await?;
+    let lines = state.commands.log_whole(&who.actor, name, what, filter).await?;
     let text = lines.ready_chunks(LINES_AT_ONCE).map(move |chunk| {
         let _held = &place;
         let lines: Result<Vec<LogLine>, _> = chunk.into_iter().collect();
         lines.map(|lines| Bytes::from(lines.iter().map(written).collect::<String>()))
     });
     let text = text.inspect_err(|cause| tracing::warn!(error = %cause, "a download of a log broke off"));
-    let at = now().utc();
-    let day = format!("{:04}-{:02}-{:02}", at.year(), u8::from(at.month()), at.day());
-    let heads = [
-        (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}-{day}.log\"")),
-    ];
+    let heads = [(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, file)];
     Ok((heads, Body::from_stream(text)).into_response())
 }
 

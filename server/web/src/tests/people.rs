@@ -70,6 +70,7 @@ async fn every_route_shows_to_each_kind_of_person_what_is_theirs() -> Result<()>
         ("/apps/orchard/logs/download", "in -- -- -- 500 --"),
         ("/apps/orchard/logs?text=a&text=b", "in -- -- -- -- --"),
         ("/apps/orchard/deploys/1", own),
+        ("/apps/orchard/deploys/1/log", "in -- -- -- 500 --"),
         ("/billing", any),
         (&format!("/billing?month={month}"), any),
         ("/billing?month=2020-02", any),
