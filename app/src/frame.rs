@@ -146,7 +146,7 @@ impl<'a> Frame<'a> {
                     <a class="skip" href="#main">
                         "Skip to content"
                     </a>
-                    {top(page, place)}
+                    {top(page, place, path.is_some())}
                     <main id="main" data-events=path data-after=after>
                         {standing(page)}
                         {main}
@@ -236,7 +236,8 @@ pub fn crumbs_of(app: &str) -> AnyView {
     crumbs(&[("/apps", "Apps"), (&format!("/apps/{app}"), app)])
 }
 
-fn top(page: Page<'_>, place: Place) -> AnyView {
+/// `live`: the page has a stream.
+fn top(page: Page<'_>, place: Place, live: bool) -> AnyView {
     let brand = |href: &'static str, whose: Option<&'static str>| {
         let logo = format!("{}/logo.svg", page.site.assets);
         view! {
@@ -295,7 +296,10 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
                         </a>
                         {operator.then(|| view! { <a href="/operator/servers">"Operator"</a> })}
                     </nav>
-                    {page.user.and_then(|user| user.spent).map(|spent| spend(spent).view())}
+                    {page
+                        .user
+                        .and_then(|user| user.spent)
+                        .map(|spent| if live { spend(spent).view().into_any() } else { spend_link(spent).into_any() })}
                 </div>
             </header>
         }
@@ -335,9 +339,13 @@ fn top(page: Page<'_>, place: Place) -> AnyView {
 
 /// What the month comes to, on every page.
 pub fn spend(spent: Spent) -> Region {
+    Region::new("spend", spend_link(spent))
+}
+
+fn spend_link(spent: Spent) -> impl IntoView {
     let (amount, month) = (spent.currency.cents(spent.amount), spent.month.name());
     let label = format!("{amount} used in {month} so far");
-    let link = view! {
+    view! {
         <a class="spend" href="/billing" aria-label=label>
             <span>
                 <b class="money">{amount}</b>
@@ -345,8 +353,7 @@ pub fn spend(spent: Spent) -> Region {
                 {month}
             </span>
         </a>
-    };
-    Region::new("spend", link)
+    }
 }
 
 fn foot(page: Page<'_>) -> AnyView {
