@@ -41,6 +41,9 @@ pub fn traffic(row: &DeployRow) -> Option<AnyView> {
 fn sentence(row: &DeployRow, traffic: &TrafficView) -> (String, String) {
     let drains = row.steps.iter().any(|step| step.step == Step::Drain && step.ended.is_none());
     let so_far = if drains { " so far" } else { "" };
+    if traffic.requests == 0 {
+        return ("No request".to_owned(), format!(" came during the switch{so_far}."));
+    }
     let noun = if traffic.failed() == 1 { "request" } else { "requests" };
     let title = format!("{} failed {noun}", thousands(traffic.failed()));
     let of = format!(" of {} during the switch{so_far}", thousands(traffic.requests));

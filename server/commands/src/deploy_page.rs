@@ -169,12 +169,11 @@ fn start(manifest: Option<&Manifest>, started: &[Started], ended: Option<DeployS
         }
     };
     match ended {
+        Some(DeployState::Failed) if started.is_empty() => Vec::new(),
         Some(DeployState::Failed) => {
-            let allowed = manifest.map(plan::start_timeout).map(|limit| format!("{} s allowed", limit.as_secs()));
-            let count = format!("{} of {} answered", answered.len(), started.len());
-            let count = (!started.is_empty()).then_some(count);
-            let words: Vec<String> = count.into_iter().chain(allowed).collect();
-            if words.is_empty() { Vec::new() } else { vec![text(words.join("; "))] }
+            let limit = manifest.map(|manifest| format!("; {} s allowed", plan::start_timeout(manifest).as_secs()));
+            let limit = limit.unwrap_or_default();
+            vec![text(format!("{} of {} answered{limit}", answered.len(), started.len()))]
         }
         Some(_) if answered.is_empty() => Vec::new(),
         Some(_) if answered.len() <= NAMED => vec![text(listed(answered.into_iter().map(named).collect()))],
