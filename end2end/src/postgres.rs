@@ -19,6 +19,9 @@ const OWNER: &str = "berth";
 /// The roles that the migrations grant to.
 const ROLES: [&str; 3] = ["berth_web", "berth_receiver", "berth_control"];
 
+/// How long a test waits for its database to go.
+const DROP_WAIT: Duration = Duration::from_secs(2);
+
 /// A database of its own; goes when this is dropped.
 pub struct Postgres {
     name: String,
@@ -61,15 +64,20 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         let (admin, drop) =
             (self.server.url(OWNER, "postgres"), format!("drop database if exists \"{}\" with (force)", self.name));
+        let (done, dropped) = std::sync::mpsc::channel();
         // A thread, since this may run inside a runtime. A failure is the keeper's to clean up.
-        let _ = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            runtime.block_on(async {
+            let end = runtime.block_on(async {
                 let mut admin = PgConnection::connect(&admin).await.ok()?;
                 admin.execute(sqlx::AssertSqlSafe(drop)).await.ok()
-            })
-        })
-        .join();
+            });
+            let _ = done.send(());
+            end
+        });
+        // PostgreSQL waits for every session that is just being opened. One of this thread's own runtime stands
+        // still meanwhile: it gives way, and the server ends by itself what it was asked for.
+        let _ = dropped.recv_timeout(DROP_WAIT);
     }
 }
 
@@ -313,6 +321,9 @@ fn said(directory: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[tokio::test]
@@ -332,5 +343,27 @@ mod tests {
         let url = one.url().to_owned();
         drop(one);
         assert!(PgConnection::connect(&url).await.is_err());
+    }
+
+    /// PostgreSQL waits a minute for it, and so did every test beside it.
+    #[tokio::test]
+    async fn a_session_that_is_never_opened_holds_up_no_test() {
+        let one = empty().await.unwrap();
+        let url = one.url().to_owned();
+        let mut half = UnixStream::connect(one.server.directory.join("run/.s.PGSQL.5432")).unwrap();
+        let words = b"user\0berth\0database\0postgres\0\0";
+        half.write_all(&u32::try_from(words.len() + 8).unwrap().to_be_bytes()).unwrap();
+        half.write_all(&[0, 3, 0, 0]).unwrap();
+        half.write_all(words).unwrap();
+        half.read_exact(&mut [0]).unwrap();
+        let began = Instant::now();
+        drop(one);
+        assert!(began.elapsed() < DROP_WAIT * 3, "it took {:?}", began.elapsed());
+        drop(half);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while PgConnection::connect(&url).await.is_ok() {
+            assert!(Instant::now() < deadline, "the database is still there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
