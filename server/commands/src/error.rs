@@ -1,5 +1,7 @@
 //! What a person is told when a command does not happen: what, why, what to do.
 
+use std::time::Duration;
+
 use domain::{AppName, NameError, ProcessName};
 use store::{Constraint, StoreError};
 
@@ -15,8 +17,10 @@ pub enum Kind {
     Unauthenticated,
     /// Who asks may not, for now: not confirmed, not approved.
     Forbidden,
-    /// A limit of the customer, or too many tries.
+    /// As much as a customer or a user may have: waiting changes nothing.
     Limit,
+    /// Too often: it may be tried again when `wait()` is over.
+    TooMany,
     /// PostgreSQL, Redis or logs is away: try again.
     Away,
     /// A defect of ours; the log has the rest.
@@ -33,6 +37,7 @@ impl Kind {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::Limit => "limit",
+            Self::TooMany => "too_many",
             Self::Away => "away",
             Self::Internal => "internal",
         }
@@ -104,9 +109,19 @@ impl CommandError {
             }
             Self::WrongPassword | Self::LinkSpent => Kind::Unauthenticated,
             Self::NotConfirmed | Self::NotApproved | Self::Refused => Kind::Forbidden,
-            Self::AppsLimit { .. } | Self::TokensLimit { .. } | Self::TooManyLetters | Self::Crowded => Kind::Limit,
+            Self::AppsLimit { .. } | Self::TokensLimit { .. } => Kind::Limit,
+            Self::TooManyLetters | Self::Crowded => Kind::TooMany,
             Self::Away { .. } => Kind::Away,
             Self::Internal { .. } => Kind::Internal,
+        }
+    }
+
+    /// After how long it may be tried again, of what was asked too often.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyLetters => Some(Duration::from_secs(3600)),
+            Self::Crowded => Some(Duration::from_secs(60)),
+            _ => None,
         }
     }
 

@@ -38,7 +38,7 @@ const REFUSED: u32 = 1;
 /// The one table of exit codes; `help` says it in words.
 pub(crate) fn code(kind: Kind) -> u32 {
     match kind {
-        Kind::Conflict | Kind::Unauthenticated | Kind::Forbidden | Kind::Limit => REFUSED,
+        Kind::Conflict | Kind::Unauthenticated | Kind::Forbidden | Kind::Limit | Kind::TooMany => REFUSED,
         Kind::Invalid => 2,
         Kind::Away | Kind::Internal => 3,
         Kind::NotFound => 4,

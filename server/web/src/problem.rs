@@ -2,19 +2,25 @@
 //! handler without a page of its own gets one here.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use commands::{CommandError, Kind, UserView};
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 
 use crate::state::Shared;
+
+/// Of what does not answer just now.
+pub const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct Problem {
     pub status: StatusCode,
     pub page: app::Problem,
+    /// After how long it may be tried again.
+    wait: Option<Duration>,
 }
 
 /// Why a handler did not answer with its page.
@@ -33,11 +39,11 @@ impl From<CommandError> for Failed {
 /// The table.
 pub fn status(kind: Kind) -> StatusCode {
     match kind {
-        Kind::Invalid | Kind::Conflict => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::Invalid | Kind::Conflict | Kind::Limit => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
-        Kind::Limit => StatusCode::TOO_MANY_REQUESTS,
+        Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
         Kind::Away => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -45,7 +51,8 @@ pub fn status(kind: Kind) -> StatusCode {
 
 impl Problem {
     fn new(status: StatusCode, title: &str, message: impl Into<String>, hint: Option<String>) -> Self {
-        Self { status, page: app::Problem { title: title.to_owned(), message: message.into(), hint } }
+        let wait = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(AGAIN_AFTER);
+        Self { status, page: app::Problem { title: title.to_owned(), message: message.into(), hint }, wait }
     }
 
     /// Not yours and not there are the same.
@@ -89,12 +96,13 @@ impl Problem {
             Kind::NotFound => return Self::not_found(),
             Kind::Away => "Not just now",
             Kind::Forbidden => "Not yet",
-            Kind::Limit => "That is too much",
+            Kind::TooMany => "That was too often",
             Kind::Internal => "That is a defect of ours",
             Kind::Unauthenticated => "That did not let you in",
-            Kind::Invalid | Kind::Conflict => "That cannot be done",
+            Kind::Invalid | Kind::Conflict | Kind::Limit => "That cannot be done",
         };
-        Self::new(status, title, cause.message(), cause.hint())
+        let problem = Self::new(status, title, cause.message(), cause.hint());
+        Self { wait: cause.wait().or(problem.wait), ..problem }
     }
 
     /// For answers that came from no handler of ours.
@@ -197,8 +205,8 @@ pub async fn draw(State(state): State<Shared>, mut request: Request, next: Next)
             page.headers_mut().append(name.clone(), value.clone());
         }
     }
-    if problem.status == StatusCode::SERVICE_UNAVAILABLE {
-        page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    if let Some(wait) = problem.wait {
+        page.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
     }
     page
 }

@@ -102,7 +102,16 @@ impl Page {
 
 impl Site {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
-        Ok(self.router.clone().oneshot(request).await?)
+        let response = self.router.clone().oneshot(request).await?;
+        // Whoever asked too often is told when to ask again, wherever that was.
+        let wait = response.headers().get(header::RETRY_AFTER);
+        let wait = wait.map(|wait| wait.to_str().unwrap_or_default().parse::<u64>());
+        match response.status() {
+            StatusCode::TOO_MANY_REQUESTS => assert!(matches!(wait, Some(Ok(1..=3600))), "{wait:?}"),
+            StatusCode::SERVICE_UNAVAILABLE => {}
+            status => assert!(wait.is_none(), "{status} says when to ask again: {wait:?}"),
+        }
+        Ok(response)
     }
 
     async fn read(&self, request: Request<Body>) -> Result<Page> {

@@ -10,7 +10,10 @@ use commands::api::{self, ErrorDetail};
 use commands::{CommandError, Kind};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::problem::{note, status};
+use crate::problem::{AGAIN_AFTER, note, status};
+
+/// Some of what is followed ends meanwhile.
+const STREAMS_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ impl ApiError {
 
     pub fn too_many(message: &str, wait: Duration) -> Self {
         let hint = format!("Try again in {} s.", wait.as_secs().max(1));
-        Self { wait: Some(wait), ..Self::new(Kind::Limit, message, Some(&hint)) }
+        Self { wait: Some(wait), ..Self::new(Kind::TooMany, message, Some(&hint)) }
     }
 
     pub fn too_large() -> Self {
@@ -69,8 +72,9 @@ impl ApiError {
     }
 
     pub fn streams() -> Self {
-        let hint = "End one of them, or try again later.";
-        Self::new(Kind::Limit, "You follow as many logs as anybody may at once.", Some(hint))
+        let hint = format!("End one of them, or try again in {} s.", STREAMS_AGAIN_AFTER.as_secs());
+        let message = "You follow as many logs as anybody may at once.";
+        Self { wait: Some(STREAMS_AGAIN_AFTER), ..Self::new(Kind::TooMany, message, Some(&hint)) }
     }
 
     /// For answers that came from no handler of ours.
@@ -101,7 +105,7 @@ impl From<CommandError> for ApiError {
             cause => cause.field().map(str::to_owned),
         };
         let detail = ErrorDetail { kind: cause.kind().as_str(), message: cause.message(), hint: cause.hint(), field };
-        Self { status: status(cause.kind()), detail, wait: None }
+        Self { status: status(cause.kind()), detail, wait: cause.wait() }
     }
 }
 
@@ -112,10 +116,9 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"berth\""));
         }
-        let wait = self.wait.map(|wait| wait.as_secs().max(1));
-        let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
-        if let Some(seconds) = wait.or(away) {
-            headers.insert(header::RETRY_AFTER, seconds.into());
+        let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(AGAIN_AFTER);
+        if let Some(wait) = self.wait.or(away) {
+            headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         response
     }

@@ -365,7 +365,7 @@ async fn guesses_wait_by_address_and_a_token_waits_by_itself() -> Result<()> {
             assert_eq!(guess(&from, &format!("berth_{n:040}")).await?.status, 401);
         }
         let late = guess(&from, "berth_").await?;
-        assert_eq!((late.status, late.error("kind")), (429, "limit"));
+        assert_eq!((late.status, late.error("kind")), (429, "too_many"));
         let wait: u64 = late.headers[header::RETRY_AFTER].to_str()?.parse()?;
         assert!((1..=60).contains(&wait), "{wait}");
         // Nobody is looked up from there meanwhile; elsewhere nothing changed.
@@ -480,4 +480,40 @@ fn the_description_says_who_may_ask() {
     assert_eq!(api["openapi"].as_str().map(|version| &version[..4]), Some("3.1."));
     assert_eq!(api["security"], json!([{ "token": [] }]));
     assert_eq!(api["components"]["securitySchemes"]["token"], json!({ "type": "http", "scheme": "bearer" }));
+}
+
+#[tokio::test]
+async fn as_many_apps_as_there_may_be_are_refused_by_what_to_do_at_each_door() -> Result<()> {
+    let site = site().await?;
+    let (cookie, owner) = site.user().await?;
+    let token = site.token(&owner, "t", TokenScope::Write).await?;
+    site.postgres.execute("update customer set apps_max = 1").await?;
+    site.app(&owner, "orchard").await?;
+    let refused = site.ask("POST", "/api/v1/apps", &token, r#"{"name": "meadow"}"#).await?;
+    assert_eq!((refused.status, refused.error("kind"), refused.error("field")), (422, "limit", "name"), "{refused:?}");
+    assert_eq!(refused.error("hint"), "Delete one, or ask the operator for more.");
+    let page = site.post("/apps/new", &cookie, &[("name", "meadow")]).await?;
+    assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(page.says("You have 1 app, as many as your limit allows. Delete one, or ask"), "{}", page.text);
+
+    // None is called like a route of ours: its first word, or where an app's own name stands.
+    site.postgres.execute("update customer set apps_max = 100").await?;
+    let mut names = vec!["api", "set", "unset", "www"];
+    for line in include_str!("../router.rs").lines().filter(|line| line.trim().starts_with(".route(")) {
+        let mut words = line.split('"').nth(1).unwrap_or_default().split('/').skip(1);
+        match (words.next(), words.next()) {
+            (Some("apps"), Some(second)) => names.push(second),
+            (Some(first), _) => names.push(first),
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase()));
+    assert!(names.len() > 20 && names.contains(&"new") && names.contains(&"operator"), "{names:?}");
+    for name in names {
+        let said = site.ask("POST", "/api/v1/apps", &token, &format!(r#"{{"name": "{name}"}}"#)).await?;
+        assert_eq!((said.status, said.error("field")), (422, "name"), "{name}: {said:?}");
+        let page = site.post("/apps/new", &cookie, &[("name", name)]).await?;
+        assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+    }
+    Ok(())
 }

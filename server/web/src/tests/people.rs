@@ -223,6 +223,7 @@ async fn who_waits_is_told_kindly_on_every_page_and_the_operator_lets_them_begin
     }
     let too_many = site.post("/account/confirm", &people.unconfirmed, &[]).await?;
     assert_eq!(too_many.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(too_many.says("In an hour you can ask for another one."), "{}", too_many.text);
 
     let list = site.get("/operator/customers?state=waiting", &people.operator).await?;
     assert!(list.says("One waits for your approval."), "{}", list.text);

@@ -35,5 +35,14 @@ async fn a_token_is_shown_once_and_revoked_by_a_button() -> Result<()> {
     assert_eq!(site.post("/account/tokens/x/revoke", &cookie, &[]).await?.status, StatusCode::NOT_FOUND);
     assert_eq!(site.post(&revoke, &cookie, &[]).await?.leads_to(), "/account#tokens");
     assert!(site.state.commands.actor_by_token(&token, None).await?.is_none());
+
+    // As many as there may be: waiting would change nothing, and what would is said beside the field.
+    for n in 0..49 {
+        let new = commands::NewToken { name: format!("ci {n}"), scope: domain::TokenScope::Read, lasts_days: None };
+        site.state.commands.token_create(&actor, &new).await?;
+    }
+    let many = site.post("/account/tokens", &cookie, &[("token-name", "one more")]).await?;
+    assert_eq!(many.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", many.text);
+    assert!(many.says("You have 50 tokens, as many as anybody may have. Revoke one"), "{}", many.text);
     Ok(())
 }
