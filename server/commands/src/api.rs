@@ -307,7 +307,8 @@ pub struct AppAmount {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MeterAmount {
     pub meter: &'static str,
-    /// In what the meter counts.
+    /// Of `cpu` and `builds` microseconds, of `memory` and `storage` KiB × seconds, of `bytes_out` bytes, of `requests`
+    /// how many.
     pub used: u64,
     pub cost: Amount,
 }

@@ -87,6 +87,7 @@ pub async fn keys(State(state): State<Shared>, caller: Caller) -> Answer<Vec<Key
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// The line of a `.pub` file.
+    #[schema(min_length = 1)]
     public: String,
     /// Without one, the comment in the key.
     #[serde(default)]

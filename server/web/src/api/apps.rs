@@ -31,7 +31,9 @@ pub async fn apps(State(state): State<Shared>, caller: Caller, Asked(paged): Ask
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewApp {
-    /// Lower-case letters, digits and hyphens; it is the first part of its address.
+    /// Lower-case letters, digits and hyphens; it is the first part of its address. What is a part of Berth's own
+    /// addresses is refused.
+    #[schema(pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length = 40)]
     name: String,
 }
 
@@ -148,6 +150,7 @@ pub struct NewVars {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewVar {
+    #[schema(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")]
     name: String,
     #[schema(value_type = String)]
     value: Secret<String>,

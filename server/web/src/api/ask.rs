@@ -171,6 +171,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
 #[into_params(parameter_in = Query)]
 pub struct Paged {
     /// `next` of the part before this one.
+    #[param(min_length = 1)]
     pub after: Option<String>,
     /// At most so many.
     #[param(minimum = 1, maximum = 200, default = 50)]

@@ -162,8 +162,12 @@ const REFUSALS: &[(&str, &str, &str)] = &[
     ("403", "Forbidden", "The token only looks, or its user is not confirmed or approved."),
     ("404", "NotFound", "It is not there, or not yours."),
     ("413", "TooLarge", "The body is larger than this takes."),
-    ("422", "Invalid", "Something sent was wrong (`field` says which), or it clashes with what is."),
-    ("429", "Limit", "A limit of the account; or too many requests: then `Retry-After` says for how long."),
+    (
+        "422",
+        "Invalid",
+        "Something sent was wrong (`field` says which), it clashes with what is, or there are as many as the account may have.",
+    ),
+    ("429", "TooMany", "That was too often: `Retry-After` says when to try again."),
     ("500", "Internal", "A defect of ours."),
     ("503", "Away", "Something that this needs does not answer: try again."),
 ];

@@ -48,7 +48,7 @@ pub async fn app_cost(State(state): State<Shared>, caller: Caller, App(app): App
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// `2026-03`; without one, this month.
-    #[param(pattern = "^[0-9]{4}-(0[1-9]|1[0-2])$")]
+    #[param(pattern = "^[1-9][0-9]{3}-(0[1-9]|1[0-2])$")]
     month: Option<String>,
 }
 
