@@ -44,6 +44,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// `git init`
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a kill, which nothing can hold off.
+const CLEAR_TRIES: u32 = 5;
+const CLEAR_AGAIN: Duration = Duration::from_millis(100);
 const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whatever is asked for.
 const TIME_MAX: Duration = Duration::from_secs(4 * 3600);
@@ -534,9 +536,16 @@ async fn watch(sandbox: &Sandbox, time: Duration, stream: &mut UnixStream, stop:
 
 /// Best effort: what stays is ended at the runner's next start.
 async fn clear(slice: &Slice, unit: &str) {
-    let cleared = slice.clear(unit, None).await;
-    if let Err(error) = cleared.and_then(|()| slice.remove_unit(unit)) {
-        tracing::error!(sandbox = unit, "could not clear a git sandbox: {}", chain(&error));
+    let mut tries = 0;
+    loop {
+        let cleared = slice.clear(unit, None).await;
+        let Err(error) = cleared.and_then(|()| slice.remove_unit(unit)) else { return };
+        tries += 1;
+        if tries == CLEAR_TRIES {
+            return tracing::error!(sandbox = unit, "could not clear a git sandbox: {}", chain(&error));
+        }
+        // Of a shim that was killed, the runtime may have put a process there meanwhile.
+        tokio::time::sleep(CLEAR_AGAIN).await;
     }
 }
 

@@ -178,11 +178,17 @@ pub fn run(
     let envp = [path.as_ptr(), std::ptr::null()];
     let unified = unified.map(|m| CString::new(m).map_err(nul)).transpose()?;
     let set = signals();
+    // SAFETY: no pointer is passed.
+    let own = unsafe { libc::getpid() };
     // SAFETY: one thread, so the child may do what it likes until exec; all strings were made
     // before the fork and live until the parent returns.
     let child = unsafe {
         let pid = check(libc::fork())?;
         if pid == 0 {
+            // Without this shim nobody wants what it makes, and who clears the unit away would not find it.
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 || libc::getppid() != own {
+                libc::_exit(126);
+            }
             libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::signal(libc::SIGHUP, libc::SIG_DFL);
