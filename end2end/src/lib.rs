@@ -48,4 +48,4 @@ pub use self::postgres::{Postgres, PostgresServer, empty, postgres, sql_of_stopp
 #[cfg(feature = "servers")]
 pub use self::redis::{Redis, redis};
 pub use self::stop::{asked_to_stop, go_on, kill_hard, listen_for_stop, pause, terminate, wait};
-pub use self::visitor::{Answer, Visitor};
+pub use self::visitor::{Answer, Heard, Visitor};

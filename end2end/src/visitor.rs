@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+const FORM: &str = "application/x-www-form-urlencoded";
 
 pub struct Answer {
     pub status: u16,
     head: String,
     pub body: String,
+    /// As they came, those of its head included.
+    pub bytes: u64,
 }
 
 impl Answer {
@@ -34,23 +38,84 @@ pub struct Visitor {
     /// `localhost:8080`
     host: String,
     cookies: BTreeMap<String, String>,
+    /// Of the JSON API.
+    token: Option<String>,
+}
+
+/// What goes on coming, heard since it began.
+pub struct Heard {
+    io: TcpStream,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Heard {
+    /// The text so far.
+    pub fn text(&self) -> Result<String> {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").context("no answer yet")?;
+        let head = String::from_utf8_lossy(&bytes[..end]);
+        if !head.starts_with("HTTP/1.1 200 ") {
+            bail!("it was answered by {}", head.lines().next().unwrap_or_default());
+        }
+        Ok(String::from_utf8_lossy(&unchunk(&bytes[end + 4..], Cut::SoFar)?).into_owned())
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        let _ = self.io.shutdown(Shutdown::Both);
+    }
 }
 
 impl Visitor {
     /// `url` is `http://HOST:PORT`, reached at `to` whatever HOST is.
     pub fn new(url: &str, to: SocketAddr) -> Self {
         let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Self { to, host, cookies: BTreeMap::new() }
+        Self { to, host, cookies: BTreeMap::new(), token: None }
+    }
+
+    /// A program that has this token of the JSON API.
+    pub fn program(url: &str, to: SocketAddr, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..Self::new(url, to) }
     }
 
     pub fn get(&mut self, path: &str) -> Result<Answer> {
-        self.ask("GET", path, "")
+        self.ask("GET", path, FORM, "")
+    }
+
+    /// Sends JSON.
+    pub fn send(&mut self, verb: &str, path: &str, json: &str) -> Result<Answer> {
+        self.ask(verb, path, "application/json", json)
+    }
+
+    /// Hears what comes, until this is dropped.
+    pub fn follow(&self, path: &str) -> Result<Heard> {
+        let mut io = self.connect()?;
+        io.set_read_timeout(None)?;
+        io.write_all(format!("{}\r\n", self.head("GET", path)).as_bytes())?;
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (mut from, to) = (io.try_clone()?, Arc::clone(&bytes));
+        std::thread::spawn(move || {
+            let mut part = [0; 16 << 10];
+            while let Ok(n @ 1..) = from.read(&mut part) {
+                to.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&part[..n]);
+            }
+        });
+        Ok(Heard { io, bytes })
+    }
+
+    fn connect(&self) -> Result<TcpStream> {
+        let io = TcpStream::connect_timeout(&self.to, TIMEOUT)
+            .with_context(|| format!("could not connect to {}", self.to))?;
+        io.set_read_timeout(Some(TIMEOUT))?;
+        io.set_write_timeout(Some(TIMEOUT))?;
+        Ok(io)
     }
 
     /// Sends a form.
     pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Result<Answer> {
         let form: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
-        self.ask("POST", path, &form.join("&"))
+        self.ask("POST", path, FORM, &form.join("&"))
     }
 
     /// The lines that it asks with, up to those of a body.
@@ -60,26 +125,26 @@ impl Visitor {
             let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             head.push_str(&format!("Cookie: {}\r\n", pairs.join("; ")));
         }
+        if let Some(token) = &self.token {
+            head.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
         head
     }
 
-    fn ask(&mut self, verb: &str, path: &str, form: &str) -> Result<Answer> {
+    fn ask(&mut self, verb: &str, path: &str, kind: &str, body: &str) -> Result<Answer> {
         let mut head = self.head(verb, path);
         head.push_str("Connection: close\r\n");
-        if verb == "POST" {
+        if verb != "GET" {
             head.push_str(&format!(
-                "Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",
+                "Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n",
                 self.host,
-                form.len()
+                body.len()
             ));
         }
         head.push_str("\r\n");
-        let mut stream = TcpStream::connect_timeout(&self.to, TIMEOUT)
-            .with_context(|| format!("could not connect to {}", self.to))?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
+        let mut stream = self.connect()?;
         stream.write_all(head.as_bytes())?;
-        stream.write_all(form.as_bytes())?;
+        stream.write_all(body.as_bytes())?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).with_context(|| format!("{verb} {path} at {} was not answered", self.host))?;
         let answer = parse(&bytes).with_context(|| format!("{verb} {path} at {} was answered oddly", self.host))?;
@@ -96,17 +161,27 @@ fn parse(bytes: &[u8]) -> Result<Answer> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { bail!("no end of the head") };
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
-    let mut answer = Answer { status, head, body: String::new() };
+    let mut answer = Answer { status, head, body: String::new(), bytes: bytes.len() as u64 };
     let rest = &bytes[end + 4..];
     let is_chunked = answer.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
-    let body = if is_chunked { unchunk(rest)? } else { rest.to_vec() };
+    let body = if is_chunked { unchunk(rest, Cut::Refused)? } else { rest.to_vec() };
     answer.body = String::from_utf8_lossy(&body).into_owned();
     Ok(answer)
 }
 
-fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Refused,
+    /// What came is taken.
+    SoFar,
+}
+
+fn unchunk(mut rest: &[u8], cut: Cut) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
+        if cut == Cut::SoFar && !rest.windows(2).any(|two| two == b"\r\n") {
+            return Ok(body);
+        }
         let Some(end) = rest.windows(2).position(|two| two == b"\r\n") else { bail!("a chunk without its size") };
         let size = std::str::from_utf8(&rest[..end])?.split(';').next().unwrap_or_default().trim();
         let size = usize::from_str_radix(size, 16)?;
@@ -114,7 +189,13 @@ fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {
             return Ok(body);
         }
         let from = end + 2;
-        let Some(chunk) = rest.get(from..from + size) else { bail!("a chunk was cut off") };
+        let Some(chunk) = rest.get(from..from + size) else {
+            if cut == Cut::SoFar {
+                body.extend_from_slice(rest.get(from..).unwrap_or_default());
+                return Ok(body);
+            }
+            bail!("a chunk was cut off")
+        };
         body.extend_from_slice(chunk);
         rest = rest.get(from + size + 2..).unwrap_or_default();
     }

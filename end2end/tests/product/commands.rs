@@ -21,10 +21,10 @@ const SAYS: &str = "import http.server, os\n\
     print('web is up', flush=True)\n\
     http.server.ThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), H).serve_forever()\n";
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 fn ask_with(person: &Person, options: &[&str], words: &[&str], input: &str) -> Result<Said> {
@@ -37,19 +37,19 @@ fn ask_with(person: &Person, options: &[&str], words: &[&str], input: &str) -> R
     Ok(Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout)?, err: text(done.stderr)? })
 }
 
-fn ask(person: &Person, words: &[&str]) -> Result<Said> {
+pub fn ask(person: &Person, words: &[&str]) -> Result<Said> {
     ask_with(person, &[], words, "")
 }
 
 /// What must go well; what it says.
-fn well(person: &Person, words: &[&str]) -> Result<String> {
+pub fn well(person: &Person, words: &[&str]) -> Result<String> {
     let said = ask(person, words)?;
     ensure!(said.code == 0, "`{}` ended with {}: {}{}", words.join(" "), said.code, said.out, said.err);
     Ok(said.out)
 }
 
 /// What must end with this code, nothing on standard output, and these words.
-fn refused(person: &Person, words: &[&str], code: i32, says: &str) -> Result<()> {
+pub fn refused(person: &Person, words: &[&str], code: i32, says: &str) -> Result<()> {
     let said = ask(person, words)?;
     let asked = words.join(" ");
     ensure!(said.code == code && said.out.is_empty(), "`{asked}` ended with {}: {}{}", said.code, said.out, said.err);
@@ -58,13 +58,13 @@ fn refused(person: &Person, words: &[&str], code: i32, says: &str) -> Result<()>
 }
 
 /// A command that goes on until it is ended.
-struct Going {
+pub struct Going {
     child: Child,
     heard: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Going {
-    fn begin(mut ssh: Command) -> Result<Self> {
+    pub fn begin(mut ssh: Command) -> Result<Self> {
         let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut out = child.stdout.take().context("no stdout")?;
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -78,9 +78,13 @@ impl Going {
         Ok(Self { child, heard })
     }
 
+    pub fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
+    }
+
     fn says(&self, words: &str) -> Result<()> {
         wait(SOON, || {
-            let heard = String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned();
+            let heard = self.heard();
             ensure!(heard.contains(words), "no `{words}` in {heard:?}");
             Ok(())
         })

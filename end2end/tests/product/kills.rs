@@ -13,8 +13,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use harness::counters::{answered, total};
-use harness::{Operator, Person, Visitor, go_on, kill_hard, no_orphans, pause, wait};
+use harness::counters::{answered, sent, total};
+use harness::{Answer, Json, Operator, Person, Visitor, go_on, kill_hard, no_orphans, pause, wait};
 
 use crate::given::{DEPLOY, Given, SOON, given};
 
@@ -22,7 +22,7 @@ const SECONDS: u64 = 25;
 /// A leader that stands still for so long has lost its lease.
 const LEASE_AND_MORE: Duration = Duration::from_secs(12);
 /// For all that is under way to come to its end. A builder or a balancer that fell silent is missed after 30 s.
-const CALM: Duration = Duration::from_secs(240);
+const CALM: Duration = Duration::from_secs(180);
 
 const APPS: [&str; 2] = ["tides", "guests"];
 
@@ -78,7 +78,36 @@ struct Seen {
     deleted: BTreeSet<String>,
     /// What no visitor may ever see.
     wrong: Vec<String>,
-    visits: u64,
+    visits: BTreeMap<&'static str, Visits>,
+}
+
+/// What one visitor, who asks one thing after the other, had of an app.
+#[derive(Debug, Default)]
+struct Visits {
+    /// Answers of the app itself, whole, and their bytes.
+    whole: u64,
+    bytes: u64,
+    /// Of these the largest.
+    most: u64,
+    /// Answered otherwise, broken off, or not at all; and what came of it.
+    other: u64,
+    other_bytes: u64,
+}
+
+impl Visits {
+    fn saw(&mut self, answer: Option<&Answer>, is_whole: bool) {
+        match answer {
+            Some(answer) if is_whole && answer.status == 200 => {
+                self.whole += 1;
+                self.bytes += answer.bytes;
+                self.most = self.most.max(answer.bytes);
+            }
+            answer => {
+                self.other += 1;
+                self.other_bytes += answer.map_or(0, |answer| answer.bytes);
+            }
+        }
+    }
 }
 
 struct World {
@@ -215,16 +244,19 @@ impl World {
     }
 
     fn visits(&self) -> Result<()> {
-        let mut apps: Vec<(&str, Visitor)> = APPS.iter().map(|app| (*app, self.app(app))).collect();
+        let mut apps: Vec<(&'static str, Visitor)> = APPS.iter().map(|app| (*app, self.app(app))).collect();
         while self.goes_on() {
             for (app, visitor) in &mut apps {
-                let Ok(answer) = visitor.get("/") else { continue };
+                let Ok(answer) = visitor.get("/") else {
+                    self.see(|seen| seen.visits.entry(app).or_default().saw(None, false));
+                    continue;
+                };
                 // Who is killed in the middle of an answer breaks it off, and that is seen by its length.
                 let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
                 let is_whole = length.is_none_or(|length| answer.body.len() == length);
                 let right = answer.status != 200 || !is_whole || answer.body.contains(&format!("app {app} note"));
                 self.see(|seen| {
-                    seen.visits += 1;
+                    seen.visits.entry(app).or_default().saw(Some(&answer), is_whole);
                     if !right {
                         seen.wrong.push(format!("{app} answered {}", answer.body));
                     }
@@ -255,12 +287,15 @@ const VICTIMS: [&str; 16] = [
     "stand still",
 ];
 
-/// Until the time is up: one thing after the other is killed.
-fn kills(g: &mut Given, world: &World, dice: &mut Dice, until: Instant) -> Result<()> {
-    let began = Instant::now();
-    while Instant::now() < until {
-        sleep(dice.millis(200, 4000));
-        let victim = dice.of(&VICTIMS).unwrap_or_default();
+/// Each once in any order, then any of them until the time is up. How often a balancer went with an answer open.
+fn kills(g: &mut Given, world: &World, dice: &mut Dice, until: Instant) -> Result<u64> {
+    let (began, mut balancers) = (Instant::now(), 0);
+    let mut deck = VICTIMS.to_vec();
+    deck.sort_by_cached_key(|_| dice.next());
+    while Instant::now() < until || !deck.is_empty() {
+        ensure!(Instant::now() < until + CALM, "never there to be killed: {deck:?}");
+        sleep(dice.millis(200, 2500));
+        let victim = deck.pop().or_else(|| dice.of(&VICTIMS)).unwrap_or_default();
         let choice = dice.next();
         let of = |all: Vec<u32>| all.get(usize::try_from(choice).unwrap_or(0) % all.len().max(1)).copied();
         let process = match victim {
@@ -272,7 +307,12 @@ fn kills(g: &mut Given, world: &World, dice: &mut Dice, until: Instant) -> Resul
             "stand still" => g.berth.process("control").ok(),
             role => g.berth.process(role).ok(),
         };
-        let Some(process) = process else { continue };
+        let Some(process) = process else {
+            // Not now, then later.
+            deck.insert(0, victim);
+            continue;
+        };
+        balancers += u64::from(matches!(victim, "balancer" | "everything"));
         println!("{:6.1} s: {victim} ({process})", began.elapsed().as_secs_f32());
         match victim {
             "everything" => {
@@ -288,7 +328,7 @@ fn kills(g: &mut Given, world: &World, dice: &mut Dice, until: Instant) -> Resul
             _ => kill_hard(process),
         }
     }
-    Ok(())
+    Ok(balancers)
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -323,10 +363,14 @@ fn run(g: &mut Given, seed: u64) -> Result<()> {
     }
     g.post("/apps/guests/scale", &[("web", "2")])?;
     began_an_hour_ago(g)?;
+    let counted = |g: &Given| {
+        APPS.iter().map(|app| Ok((answered(&g.berth, app)?, sent(&g.berth, app)?))).collect::<Result<Vec<_>>>()
+    };
+    let before = counted(g)?;
 
     let until = Instant::now() + Duration::from_secs(number("BERTH_KILL_SECONDS", SECONDS));
     let world = &world;
-    std::thread::scope(|scope| -> Result<()> {
+    let balancers = std::thread::scope(|scope| -> Result<u64> {
         let dice = |n: u64| Dice(seed.wrapping_mul(31).wrapping_add(n));
         let mut threads = Vec::new();
         for (n, app) in APPS.iter().enumerate() {
@@ -338,15 +382,19 @@ fn run(g: &mut Given, seed: u64) -> Result<()> {
         let killed = kills(g, world, &mut dice(13), until);
         world.over.store(true, Ordering::Relaxed);
         let ends: Vec<Result<()>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-        killed?;
-        ends.into_iter().collect()
+        ends.into_iter().collect::<Result<()>>()?;
+        killed
     })?;
     let seen = world.seen.lock().unwrap();
-    println!("{} pushes taken, {} apps deleted, {} visits", seen.pushed.len(), seen.deleted.len(), seen.visits);
+    println!("{} pushes taken, {} apps deleted, {:#?}", seen.pushed.len(), seen.deleted.len(), seen.visits);
     ensure!(seen.wrong.is_empty(), "visitors saw {:#?}", seen.wrong);
     let began = Instant::now();
     calm(g)?;
     println!("calm after {:.1} s", began.elapsed().as_secs_f32());
+    for ((app, before), now) in APPS.iter().zip(before).zip(counted(g)?) {
+        let visits = seen.visits.get(app).with_context(|| format!("nobody visited {app}"))?;
+        counted_as_seen(visits, now.0 - before.0, now.1 - before.1, balancers).with_context(|| app.to_owned())?;
+    }
     found(g, &seen)?;
     ledger_is_clean(g)?;
     drop(world.person.sign_in_again(&world.operator, &mut g.site));
@@ -376,6 +424,18 @@ fn began_an_hour_ago(g: &Given) -> Result<()> {
     g.berth.sql(moved).map(drop)
 }
 
+/// A request counts when it has come, so each that was answered did, once; of one that was not, nobody knows. The
+/// bytes of an answer count when they are written: a kill between the two loses one write a connection.
+fn counted_as_seen(seen: &Visits, requests: u64, bytes: u64, balancers: u64) -> Result<()> {
+    ensure!(seen.whole > 200, "too few visits came through to say anything: {seen:?}");
+    let right = seen.whole..=seen.whole + seen.other;
+    ensure!(right.contains(&requests), "{requests} requests are counted of {seen:?}");
+    let lost = balancers * seen.most;
+    let right = seen.bytes - lost..=seen.bytes + seen.other_bytes + seen.other * seen.most;
+    ensure!(right.contains(&bytes), "{bytes} bytes are counted of {seen:?}, {balancers} balancers killed");
+    Ok(())
+}
+
 /// Nothing that was counted is missing in the ledger, and nothing is there twice.
 fn ledger_is_clean(g: &Given) -> Result<()> {
     let (well, said) = g.berth.command(&["ledger", "verify"])?;
@@ -386,6 +446,22 @@ fn ledger_is_clean(g: &Given) -> Result<()> {
     let customer = g.berth.sql("select customer_id from app where name = 'tides'")?;
     let (well, said) = g.berth.command(&["ledger", "show", &customer])?;
     ensure!(well && said.contains("tides") && said.contains("requests"), "{said}");
+    if g.berth.sql("select now() - date_trunc('month', now(), 'UTC') < interval '2 hours'")? == "t" {
+        println!("what was moved an hour back is in the bill of the month before");
+        return Ok(());
+    }
+    // Nobody visits any more: the counters, the readings and what is owed for them are the same.
+    let (well, said) = g.berth.command(&["ledger", "show", &customer, "--json"])?;
+    ensure!(well, "{said}");
+    let account = Json::parse(&said)?;
+    let owed = |meter: &str| {
+        let line = account.at("meters").list().iter().find(|line| line.at("name").text() == meter)?;
+        if let Json::Number(used) = line.at("used") { Some(*used as u64) } else { None }
+    };
+    let requests = APPS.iter().map(|app| answered(&g.berth, app)).sum::<Result<u64>>()?;
+    ensure!(owed("requests") == Some(requests), "{requests} requests are counted, {:?} owed", owed("requests"));
+    let bytes = total(&g.berth, "bytes_out", "")?;
+    ensure!(owed("bytes_out") == Some(bytes), "{bytes} bytes were read, {:?} are owed", owed("bytes_out"));
     Ok(())
 }
 
@@ -454,6 +530,10 @@ fn found(g: &mut Given, seen: &Seen) -> Result<()> {
         wait(Duration::from_secs(90), || {
             let (counted, have) = (answered(&g.berth, app)?, total(&g.berth, "requests", &and)?);
             ensure!(have == counted, "the balancer counted {counted} requests of {app}, PostgreSQL has {have}");
+            // The bytes that an instance sent by itself have lives of their own.
+            let of_balancer = format!("{and} and position('/' in life) = 0");
+            let (counted, have) = (sent(&g.berth, app)?, total(&g.berth, "bytes_out", &of_balancer)?);
+            ensure!(have == counted, "the balancer counted {counted} bytes of {app}, PostgreSQL has {have}");
             Ok(())
         })?;
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod away;
+mod bounds;
 mod commands;
 mod config;
 mod disk;

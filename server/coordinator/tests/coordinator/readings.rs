@@ -79,11 +79,12 @@ async fn what_cannot_be_is_refused() {
     let life = format!("{BOOT}/{instance}");
 
     let good = reading(&life, app, Meter::Cpu, 5);
-    let mut late = reading(&life, app, Meter::Cpu, 6);
-    late.at = now().plus(std::time::Duration::from_secs(7200));
-    late.hour = late.at.hour();
+    // Of a server whose clock is an hour ahead, and of one whose clock is an hour behind: before its instance was.
+    let hour = std::time::Duration::from_secs(3600);
+    let clock = |at: Time| Reading { at, hour: at.hour(), ..reading(&life, app, Meter::Cpu, 6) };
+    let (ahead, behind) = (clock(now().plus(hour)), clock(now().minus(hour)));
     let mut torn = reading(&life, app, Meter::Cpu, 6);
-    torn.hour = torn.hour.minus(std::time::Duration::from_secs(3600));
+    torn.hour = torn.hour.minus(hour);
     runner.lock().readings = vec![
         good.clone(),
         reading(&life, other, Meter::Cpu, 6),
@@ -96,7 +97,8 @@ async fn what_cannot_be_is_refused() {
         // More than four cores can use.
         reading(&format!("other/{instance}"), app, Meter::Cpu, 4 * 3_600_000_000),
         reading(&life, app, Meter::Cpu, u64::MAX),
-        late,
+        ahead,
+        behind,
         torn,
     ];
     balancer.lock().readings = vec![
