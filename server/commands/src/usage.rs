@@ -17,6 +17,8 @@ const NOW: Duration = Duration::from_secs(300);
 const RAW: Duration = Duration::from_secs(3600);
 const MARKS_MAX: i64 = 50;
 const SPARK_HOURS: u32 = 24;
+/// What is older was rolled up, where anybody rolls up: twice as long as that waits.
+const ROLLED_UP: Duration = Duration::from_secs(600);
 
 /// How far back one looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -45,6 +47,12 @@ impl Range {
             Self::Day => (MINUTE * 15, 97),
             Self::Month => (HOUR * 8, 91),
         }
+    }
+
+    /// When the range up to `now` begins.
+    pub fn since(self, now: Time) -> Time {
+        let (step, count) = self.step();
+        now.floor(step).minus(step * (count as u32 - 1))
     }
 }
 
@@ -174,12 +182,17 @@ impl Commands {
         .await
     }
 
-    /// Requests of all apps of the actor's customer in the last day; those that nobody asked for anything are absent.
+    /// Requests of all apps of the actor's customer in the last day, until half a minute ago; those that nobody asked
+    /// for anything are absent.
     pub async fn sparks(&self, actor: &Actor) -> Result<HashMap<AppName, Spark>, CommandError> {
-        let from = Time::from(SystemTime::now()).hour().minus(HOUR * (SPARK_HOURS - 1));
+        let now = Time::from(SystemTime::now());
+        let from = now.hour().minus(HOUR * (SPARK_HOURS - 1));
         timely(async {
-            let rows = store::series::requests(self.db.pool(), actor.customer, from).await?;
-            Ok(rows.into_iter().map(|row| (row.app.clone(), spark(&row, from))).collect())
+            let mut tx = self.db.snapshot().await?;
+            let rolled = store::series::requests(&mut **tx, actor.customer, from).await?;
+            let fresh = store::series::requests_since(&mut **tx, actor.customer, now.minus(ROLLED_UP), now).await?;
+            tx.commit().await?;
+            Ok(all_sparks(rolled.into_iter().chain(fresh), from))
         })
         .await
     }
@@ -292,18 +305,23 @@ fn present(lately: &Stretch) -> UsageNow {
     }
 }
 
-fn spark(row: &store::series::Requests, from: Time) -> Spark {
-    let mut points = vec![None; SPARK_HOURS as usize];
-    let mut requests = 0_u64;
-    for ((hour, count), steps) in row.hours.iter().zip(&row.counts).zip(&row.steps) {
-        let n = hour.since(from).as_secs() / HOUR.as_secs();
-        let seconds = f64::from(*steps) * SAMPLE_EVERY.as_secs_f64();
-        if let Some(point) = usize::try_from(n).ok().and_then(|n| points.get_mut(n)) {
-            *point = Some(*count as f64 / seconds);
-            requests = requests.saturating_add(u64::try_from(*count).unwrap_or(0));
+fn all_sparks(rows: impl Iterator<Item = store::series::Requests>, from: Time) -> HashMap<AppName, Spark> {
+    let mut hours: HashMap<AppName, [(i64, i64); SPARK_HOURS as usize]> = HashMap::new();
+    for row in rows {
+        let n = usize::try_from(row.hour.since(from).as_secs() / HOUR.as_secs()).unwrap_or(usize::MAX);
+        if let Some((count, steps)) = hours.entry(row.app).or_default().get_mut(n) {
+            *count = count.saturating_add(row.count);
+            *steps = steps.saturating_add(row.steps);
         }
     }
-    Spark { points, requests }
+    let point = |(count, steps): &(i64, i64)| {
+        (*steps > 0).then(|| *count as f64 / (*steps as f64 * SAMPLE_EVERY.as_secs_f64()))
+    };
+    let spark = |(app, hours): (AppName, [(i64, i64); SPARK_HOURS as usize])| {
+        let requests = hours.iter().map(|(count, _)| u64::try_from(*count).unwrap_or(0)).fold(0, u64::saturating_add);
+        (app, Spark { points: hours.iter().map(point).collect(), requests })
+    };
+    hours.into_iter().map(spark).collect()
 }
 
 #[cfg(test)]

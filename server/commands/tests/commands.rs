@@ -16,6 +16,8 @@ mod config;
 mod people;
 #[path = "tokens/mod.rs"]
 mod tokens;
+#[path = "usage/mod.rs"]
+mod usage;
 
 const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti ada@laptop";
 

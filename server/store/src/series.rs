@@ -10,7 +10,7 @@ use domain::{Answers, AppId, AppName, CustomerId, Life, SAMPLE_EVERY, Sample, St
 use sqlx::{PgExecutor, PgPool, query, query_scalar};
 
 use self::packed::{pack, unpack};
-pub use self::rolled::{Requests, hours, minutes, put, requests};
+pub use self::rolled::{Requests, hours, minutes, put, requests, requests_since};
 use crate::{Result, Tx};
 
 const HOUR: Duration = Duration::from_secs(3600);

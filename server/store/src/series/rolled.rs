@@ -1,5 +1,7 @@
 //! What was rolled up: an app's hour, as minutes and as a whole.
 
+use sqlx::query_as;
+
 use super::*;
 
 /// Writes an app's hour, in place of what was known of it. `minutes` are 60; of five, the first has the latency.
@@ -152,29 +154,54 @@ pub async fn hours(db: impl PgExecutor<'_>, app: AppId, from: Time, to: Time) ->
         .collect())
 }
 
-/// Requests of an app by hours, those that somebody saw.
+/// Requests of an app in an hour, where somebody saw it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Requests {
     pub app: AppName,
-    pub hours: Vec<Time>,
-    pub counts: Vec<i64>,
-    pub steps: Vec<i32>,
+    pub hour: Time,
+    pub count: i64,
+    /// Quarter minutes that were seen.
+    pub steps: i64,
 }
 
-/// Of all apps of a customer, since `from`.
+/// Of all apps of a customer since `from`, as rolled up.
 pub async fn requests(db: impl PgExecutor<'_>, customer: CustomerId, from: Time) -> Result<Vec<Requests>> {
-    let rows = query!(
-        r#"select a.name as app, array_agg(h.hour order by h.hour) as "hours!: Vec<Time>",
-                  array_agg(h.ok + h.redirect + h.client_error + h.server_error + h.unanswered order by h.hour)
-                      as "counts!: Vec<i64>",
-                  array_agg(h.traffic_steps order by h.hour) as "steps!: Vec<i32>"
+    Ok(query_as!(
+        Requests,
+        r#"select a.name as app, h.hour, h.ok + h.redirect + h.client_error + h.server_error + h.unanswered as "count!",
+                  h.traffic_steps::int8 as "steps!"
            from app a join series_hour h on h.app_id = a.id
-           where a.customer_id = $1 and a.state <> 'deleted' and h.hour >= $2 and h.traffic_steps > 0
-           group by a.id"#,
+           where a.customer_id = $1 and a.state <> 'deleted' and h.hour >= $2 and h.traffic_steps > 0"#,
         customer.0,
         from as Time,
     )
     .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|r| Requests { app: r.app, hours: r.hours, counts: r.counts, steps: r.steps }).collect())
+    .await?)
+}
+
+/// Of all apps of a customer, what came in after `from` and after the last roll-up of its hour. What was on its way at
+/// that moment may be left out until the next, and is never there twice.
+pub async fn requests_since(
+    db: impl PgExecutor<'_>,
+    customer: CustomerId,
+    from: Time,
+    now: Time,
+) -> Result<Vec<Requests>> {
+    Ok(query_as!(
+        Requests,
+        r#"select a.name as app, d.hour, r.count as "count!", r.steps as "steps!"
+           from app a join series_dirty d on d.app_id = a.id, lateral (
+               select sum(ok + redirect + client_error + server_error + unanswered)::int8 as count,
+                      count(distinct at) as steps
+               from series_raw where slot = any($4) and app_id = d.app_id and ok is not null
+                 and at >= greatest(d.since, d.hour, $2) and at < d.hour + interval '1 hour') r
+           where a.customer_id = $1 and a.state <> 'deleted' and d.hour > $2::timestamptz - interval '1 hour'
+             and d.hour <= $3 and r.steps > 0"#,
+        customer.0,
+        from as Time,
+        now as Time,
+        &slots(from, now),
+    )
+    .fetch_all(db)
+    .await?)
 }
