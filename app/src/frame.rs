@@ -58,6 +58,9 @@ impl Place {
     }
 }
 
+/// Of pages that do not say more about themselves.
+const DESCRIPTION: &str = "Berth runs apps that you push with git, shows how they do, and says what they cost and why.";
+
 /// Which islands a page has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alive {
@@ -136,7 +139,7 @@ impl<'a> Frame<'a> {
                     <meta charset="utf-8"/>
                     <meta name="viewport" content="width=device-width, initial-scale=1"/>
                     <title>{title}</title>
-                    {description.map(|text| view! { <meta name="description" content=text/> })}
+                    <meta name="description" content=description.unwrap_or(DESCRIPTION)/>
                     <link rel="icon" href=file("favicon.svg") type="image/svg+xml"/>
                     <link rel="stylesheet" href=file("berth.css")/>
                     {again}

@@ -1,5 +1,5 @@
 //! How quick the site is, on an installation with a thousand apps and a month of use behind it. Anyone can run it; it
-//! prints figures and judges nothing, since machines differ.
+//! prints figures and judges none, since machines differ: only what Lighthouse finds of accessibility fails it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ const LOOKS: usize = 300;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn site() -> Result<()> {
-    let mut work = Work::new(build::STEPS + 6);
+    let mut work = Work::new(build::STEPS + 7);
     let binary = build_release(&mut work, For::Testing)?;
     let berth = Berth::start(&binary, Some(&uv_program()), "bench")?;
     let done = measured(&mut work, &berth);
@@ -96,7 +96,9 @@ fn measured(work: &mut Work, berth: &Berth) -> Result<()> {
         bytes += read(curl.args(["-H", &host, &url]))?.trim().parse::<u64>().context("curl's count is no number")?;
     }
     println!("the browser half, by brotli          {:.1} KB", bytes as f64 / 1000.0);
-    in_browser(berth, &person)
+    in_browser(berth, &person)?;
+    work.step("what Lighthouse says, as on a phone");
+    lighthouse(berth, &person)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -209,4 +211,14 @@ fn in_browser(berth: &Berth, person: &Person) -> Result<()> {
         let ended = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
         Ok(Some(ended.to_string()))
     })
+}
+
+/// A page that not everybody can use fails it.
+fn lighthouse(berth: &Berth, person: &Person) -> Result<()> {
+    let mut node = program("node");
+    node.arg("lighthouse.mjs").current_dir(root().join("end2end/browser"));
+    node.env("BERTH_SITE", &berth.site).env("BERTH_APP", APP);
+    node.env("BERTH_LINK", berth.sign_in_link(&person.email())?);
+    node.env("BERTH_OPERATOR", berth.sign_in_link("operator@localhost")?);
+    run(&mut node)
 }
