@@ -58,6 +58,7 @@ fn main() -> io::Result<()> {
         ("billing", billing(page, money::bill())),
         ("billing-empty", billing(page, money::empty_bill())),
         ("explain", why(page, money::why())),
+        ("explain-since", why(page, money::why_since())),
         ("explain-day", why(page, money::why_day())),
         (
             "operator-prices",
@@ -73,10 +74,10 @@ fn main() -> io::Result<()> {
                 },
             ),
         ),
-        ("usage-1h", usage(page, orchard(), usage_view(Range::Hour))),
-        ("usage-1d", usage(page, orchard(), usage_view(Range::Day))),
-        ("usage-30d", usage(page, orchard(), usage_view(Range::Month))),
-        ("usage-empty", usage(page, orchard(), no_usage(Range::Month))),
+        ("usage-1h", usage(page, orchard(), usage_view(Range::Hour), Some(money::range_cost(Range::Hour)))),
+        ("usage-1d", usage(page, orchard(), usage_view(Range::Day), Some(money::range_cost(Range::Day)))),
+        ("usage-30d", usage(page, orchard(), usage_view(Range::Month), Some(money::range_cost(Range::Month)))),
+        ("usage-empty", usage(page, orchard(), no_usage(Range::Month), None)),
         (
             "apps",
             apps(page, AppsPage { apps: app_rows(), sparks: sparks(), asked: AppsAsked::default(), events: vec![] }),

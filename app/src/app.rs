@@ -109,16 +109,20 @@ pub fn app(page: Page<'_>, shown: AppPage) -> String {
 
 /// Nothing was pushed yet: the one thing to do next.
 fn first_push(app: &AppView) -> impl IntoView + use<> {
-    let lines = format!("git remote add berth {}\ngit push berth {}", app.git_url, app.deploy_branch);
     view! {
         // Gone as soon as there is something to say (`components.css`).
         <div class="first">
             <section class="sheet stack">
                 <h2>"Push your code"</h2>
                 <p class="hint">"In the folder with your code. The build shows up here while it runs."</p>
-                {log::command(lines, "The commands to push")}
+                {log::command(push_commands(app), "The commands to push")}
             </section>
             {looks_for()}
         </div>
     }
+}
+
+/// The lines to type, in the folder with one's code.
+pub fn push_commands(app: &AppView) -> String {
+    format!("git remote add berth {}\ngit push berth {}", app.git_url, app.deploy_branch)
 }

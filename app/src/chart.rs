@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use crate::pen::{GROUND, Pen, Sketch};
+
 /// What is drawn, in these units; the page stretches it.
 const WIDTH: i32 = 600;
 const HEIGHT: i32 = 160;
@@ -54,7 +56,7 @@ impl Ink {
     }
 }
 
-/// One line; with `under` (as long as the values), the ground between the two is filled.
+/// One line; with `under` (as long as the values), it stands on that, and the ground below it is filled.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub ink: Ink,
@@ -82,18 +84,12 @@ impl Line {
     }
 
     fn paths(&self) -> impl Iterator<Item = Path> {
-        self.runs().into_iter().map(|run| {
-            let points = self.points(&run);
-            let at = |x: f64, under: &[f64]| under.get(x.round() as usize).or(under.last()).copied().unwrap_or(0.0);
-            let back = |under: &Vec<f64>| {
-                points
-                    .iter()
-                    .rev()
-                    .map(|(x, _)| (*x, at(if run.len() == 1 { run.start as f64 } else { *x }, under)))
-                    .collect()
-            };
-            let back = self.under.as_ref().filter(|_| points.len() > 1).map(back).unwrap_or_default();
-            Path { ink: self.ink, width: self.width, points, back }
+        let ground = self.under.is_some();
+        self.runs().into_iter().map(move |run| Path {
+            ink: self.ink,
+            width: self.width,
+            points: self.points(&run),
+            ground,
         })
     }
 
@@ -109,12 +105,12 @@ impl Line {
     }
 }
 
-/// A line without gaps; what lies between it and the way `back` is filled.
+/// A line without gaps; with `ground`, what lies below it is filled, over what was drawn before.
 pub struct Path {
     pub ink: Ink,
     pub width: u32,
     pub points: Vec<(f64, f64)>,
-    pub back: Vec<(f64, f64)>,
+    pub ground: bool,
 }
 
 /// Lines that are read: with room for what the browser half reads. `marks` are places along the points, from 0 to 1.
@@ -130,24 +126,26 @@ pub fn still(paths: &[Path], right: f64, scale: &Scale, label: &str) -> String {
 }
 
 fn plot(paths: &[Path], right: f64, scale: &Scale, marks: &[f64], label: &str, more: &str) -> String {
-    let mut inner = String::new();
-    {
-        let size = (WIDTH, HEIGHT);
-        let root = SVGBackend::with_string(&mut inner, (size.0 as u32, size.1 as u32)).into_drawing_area();
-        let intervals = scale.labels.len() as i32 - 1;
-        for n in 0..=intervals {
-            let y = (HEIGHT - 1) * (intervals - n) / intervals.max(1);
-            let _ = root.draw(&PathElement::new(vec![(0, y), (WIDTH - 1, y)], stroke(Ink::Grid, 1)));
-        }
-        for mark in marks.iter().filter(|mark| (0.0..=1.0).contains(*mark)) {
-            let x = (mark * f64::from(WIDTH - 1)).round() as i32;
-            let _ = root.draw(&PathElement::new(vec![(x, HEIGHT - 1), (x, 0)], stroke(Ink::Mark, 1)));
-        }
-        draw(root, size, paths, (right, scale.top));
+    let mut sketch = Sketch::default();
+    let size = (WIDTH, HEIGHT);
+    draw(&mut sketch, size, paths, (right, scale.top));
+    // On top, so that no ground hides it; the style sheet lets the lines through.
+    let root = Pen::new(&mut sketch, size).into_drawing_area();
+    let intervals = scale.labels.len() as i32 - 1;
+    for n in 0..=intervals {
+        let y = (HEIGHT - 1) * (intervals - n) / intervals.max(1);
+        let _ = root.draw(&PathElement::new(vec![(0, y), (WIDTH - 1, y)], stroke(Ink::Grid, 1)));
     }
+    for mark in marks.iter().filter(|mark| (0.0..=1.0).contains(*mark)) {
+        let x = (mark * f64::from(WIDTH - 1)).round() as i32;
+        let _ = root.draw(&PathElement::new(vec![(x, HEIGHT - 1), (x, 0)], stroke(Ink::Mark, 1)));
+    }
+    drop(root);
+    // A line along the top is as wide as any other.
     format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{label}\">{}{more}</svg>",
-        bare(&inner)
+        "<svg viewBox=\"0 -1 {WIDTH} {}\" preserveAspectRatio=\"none\" fill=\"none\" role=\"img\" aria-label=\"{label}\">{}{more}</svg>",
+        HEIGHT + 2,
+        sketch.svg()
     )
 }
 
@@ -157,16 +155,13 @@ pub fn spark(values: &[Option<f64>], label: &str) -> String {
     let under = Some(vec![0.0; values.len()]);
     let line = Line { ink: Ink::First, width: 2, values: values.to_vec(), under };
     let paths: Vec<Path> = line.paths().collect();
-    let mut inner = String::new();
-    {
-        let root = SVGBackend::with_string(&mut inner, (SPARK.0 as u32, SPARK.1 as u32)).into_drawing_area();
-        draw(root, SPARK, &paths, (right(&[line]), if top > 0.0 { top * 1.1 } else { 1.0 }));
-    }
+    let mut sketch = Sketch::default();
+    draw(&mut sketch, SPARK, &paths, (right(&[line]), if top > 0.0 { top * 1.1 } else { 1.0 }));
     format!(
-        "<svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" class=\"spark\" role=\"img\" aria-label=\"{label}\">{}</svg>",
+        "<svg viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" fill=\"none\" class=\"spark\" role=\"img\" aria-label=\"{label}\">{}</svg>",
         SPARK.0,
         SPARK.1,
-        bare(&inner)
+        sketch.svg()
     )
 }
 
@@ -174,34 +169,24 @@ fn right(lines: &[Line]) -> f64 {
     lines.iter().map(|line| line.values.len()).max().unwrap_or(0).saturating_sub(1).max(1) as f64
 }
 
-type Root<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-
-fn draw(root: Root<'_>, (width, height): (i32, i32), paths: &[Path], (right, top): (f64, f64)) {
-    let area = root.apply_coord_spec(Cartesian2d::<RangedCoordf64, RangedCoordf64>::new(
-        0.0..right,
-        0.0..top,
-        (0..width - 1, height - 1..0),
-    ));
-    for Path { ink, width, points, back } in paths {
-        if !back.is_empty() {
-            let ground: Vec<_> = points.iter().chain(back).copied().collect();
-            let _ = area.draw(&Polygon::new(ground, ink.rgb().mix(0.12).filled()));
-        }
+fn draw(sketch: &mut Sketch, size: (i32, i32), paths: &[Path], (right, top): (f64, f64)) {
+    let place = (0..size.0 - 1, size.1 - 1..0);
+    let scale = Cartesian2d::<RangedCoordf64, RangedCoordf64>::new(0.0..right, 0.0..top, place);
+    let area = Pen::new(sketch, size).into_drawing_area().apply_coord_spec(scale.clone());
+    // What has no ground lies on those that have.
+    for Path { ink, width, points, .. } in paths.iter().filter(|path| path.ground) {
+        let _ = area.draw(&PathElement::new(points.clone(), ink.rgb().mix(GROUND).stroke_width(*width)));
+    }
+    drop(area);
+    sketch.hide_gaps(size);
+    let area = Pen::new(sketch, size).into_drawing_area().apply_coord_spec(scale);
+    for Path { ink, width, points, .. } in paths.iter().filter(|path| !path.ground) {
         let _ = area.draw(&PathElement::new(points.clone(), stroke(*ink, *width)));
     }
-    // A string takes whatever is written.
-    let _ = area.present();
 }
 
 fn stroke(ink: Ink, width: u32) -> ShapeStyle {
     ink.rgb().stroke_width(width)
-}
-
-/// Without plotters' own frame, and what says nothing.
-fn bare(svg: &str) -> String {
-    let from = svg.find('>').map_or(0, |at| at + 1);
-    let to = svg.rfind("</svg>").unwrap_or(svg.len());
-    svg.get(from..to).unwrap_or_default().replace(" opacity=\"1\"", "").replace(" \"/>", "\"/>").replace('\n', "")
 }
 
 /// A drawing with what stands around it.
@@ -212,6 +197,8 @@ pub struct Figure<'a> {
     /// What its numbers are of, and more about them.
     pub unit: &'a str,
     pub note: &'a str,
+    /// What it costs, as HTML.
+    pub cost: Option<String>,
     /// Named where there are several.
     pub keys: &'a [(&'a str, Ink)],
     pub scale: &'a Scale,
@@ -224,10 +211,11 @@ pub struct Figure<'a> {
 impl Figure<'_> {
     /// `numbers`: the same as a table.
     pub fn write(&self, html: &mut String, numbers: impl FnOnce(&mut String)) {
-        let Self { heading, title, unit, note, .. } = self;
+        let Self { heading, title, unit, note, cost, .. } = self;
         let _ = write!(html, "<figure class=\"chart\"><figcaption><{heading}>{title}</{heading}><span>{unit}</span>");
-        if !note.is_empty() {
-            let _ = write!(html, "<span class=\"push\">{note}</span>");
+        let cost = cost.as_deref().unwrap_or_default();
+        if !note.is_empty() || !cost.is_empty() {
+            let _ = write!(html, "<span class=\"push\">{note} {cost}</span>");
         }
         if self.keys.len() > 1 {
             let keys: Vec<String> = self.keys.iter().map(|(name, ink)| key(*ink, name)).collect();
@@ -375,9 +363,8 @@ mod tests {
     fn a_gap_cuts_the_line_and_a_zero_does_not() {
         let four = scale(4.0, Unit::Plain);
         let svg = svg(&[line(&[Some(1.0), Some(0.0), None, Some(4.0), None])], &four, &[0.5], "x");
-        let lines: Vec<&str> = svg.split("stroke=\"#0B5F6E\"").skip(1).collect();
-        assert_eq!(lines.len(), 2, "{svg}");
-        assert!(lines[0].contains("points=\"0,120 149,159\""), "{svg}");
+        // Two lines of one path; one point alone is as wide as its step.
+        assert!(svg.contains("<path stroke=\"#0B5F6E\" stroke-width=\"2\" d=\"M0 120l149 39M374 0h150\"/>"), "{svg}");
         assert!(svg.contains("stroke=\"#48595F\"") && !svg.contains("<text") && !svg.contains("style="), "{svg}");
     }
 

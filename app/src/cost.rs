@@ -1,14 +1,17 @@
-//! What an app costs: this month, a day, and with each release.
+//! What an app costs: this month, a day, with each release, and in a range of its graphs.
 
-use commands::{AppCostView, DayRate, DeployCost};
+use commands::{AppCostView, DayRate, DeployCost, Range, RangeCost};
+use domain::Meter;
 use leptos::prelude::*;
 
-use crate::money::{Figure, amount};
+use crate::money::{Figure, amount, since};
+use crate::table;
+use crate::when::hour_minute;
 
 /// On the app's page.
 pub fn panel(cost: &AppCostView) -> AnyView {
     let (month, currency) = (cost.month, cost.currency);
-    let figure = |meter| Figure { app: Some(&cost.app), meter, day: None };
+    let figure = |meter| Figure { app: Some(&cost.app), meter, ..Figure::default() };
     let forecast = cost.forecast.map(|total| {
         view! {
             <dt>{format!("Forecast for {} {}", month.days(), month.short())}</dt>
@@ -47,6 +50,62 @@ pub fn panel(cost: &AppCostView) -> AnyView {
                 {day}
             </dl>
             {by_meter}
+        </section>
+    }
+    .into_any()
+}
+
+/// Of one meter or all of them, in a range of an app's graphs.
+fn of_meter(cost: &RangeCost, meter: Option<Meter>) -> AnyView {
+    let of = meter.map_or(cost.total, |meter| cost.meters.get(&meter).copied().unwrap_or_default());
+    let figure = Figure { app: Some(&cost.app), meter, since: Some(cost.since), day: None };
+    amount(cost.currency, of.shown(), figure, cost.month, true)
+}
+
+/// Beside a graph: what that which it shows costs.
+pub fn beside(cost: &RangeCost, meter: Meter) -> String {
+    of_meter(cost, Some(meter)).to_html()
+}
+
+/// Below the graphs: the meters of a range, and their sum.
+pub fn of_range(cost: &RangeCost, range: Range) -> AnyView {
+    let title = match range {
+        // Money is counted by whole hours.
+        Range::Hour => format!("What it cost since {}", hour_minute(cost.since)),
+        Range::Day => "What this day cost".to_owned(),
+        Range::Month => "What these 30 days cost".to_owned(),
+    };
+    let row = |meter: &Meter| {
+        view! {
+            <tr>
+                <th scope="row">{meter.title()}</th>
+                <td class="n">{of_meter(cost, Some(*meter))}</td>
+            </tr>
+        }
+    };
+    let always = [Meter::Cpu, Meter::Memory, Meter::Requests, Meter::BytesOut];
+    let rows = Meter::ALL.iter().filter(|meter| always.contains(meter) || cost.meters.contains_key(meter));
+    let rows: Vec<_> = rows.map(row).collect();
+    let month = Figure { app: Some(&cost.app), ..Figure::default() }.href(cost.month);
+    let month_words = format!("{} so far", cost.month.name());
+    let words = format!("Whole hours of UTC, {}. ", since(cost.since));
+    view! {
+        <section class="sheet cost">
+            <header>
+                <h2>{title}</h2>
+                <span>"before tax"</span>
+            </header>
+            <table>
+                {table::heads(&[("Meter", ""), ("Cost", "n")])}
+                <tbody>{rows}</tbody>
+                <tfoot>
+                    <tr>
+                        <th scope="row">"All of it"</th>
+                        <td class="n">{of_meter(cost, None)}</td>
+                    </tr>
+                </tfoot>
+            </table>
+            <p class="hint">{words} <a href=month>{month_words}</a> " is explained the same way."</p>
         </section>
     }
     .into_any()

@@ -23,11 +23,10 @@ pub fn day_chart(
     let mut points = vec![point(month.from(), Money::ZERO)];
     points.extend(days.iter().map(|day| point(month.day(day.day + 1).min(until), day.so_far)));
     let last = points.last().copied().unwrap_or_default();
-    let back = vec![(last.0, 0.0), (0.0, 0.0)];
-    let mut paths = vec![Path { ink: Ink::Money, width: 2, points, back }];
+    let mut paths = vec![Path { ink: Ink::Money, width: 2, points, ground: true }];
     paths.extend(forecast.map(|forecast| {
         let points = vec![last, point(month.to(), forecast.total)];
-        Path { ink: Ink::Forecast, width: 2, points, back: Vec::new() }
+        Path { ink: Ink::Forecast, width: 2, points, ground: false }
     }));
     let today = days.last().map_or(1, |day| day.day);
     let said = match forecast {
@@ -50,6 +49,7 @@ pub fn day_chart(
         title: "Day by day",
         unit: &format!("{}, before tax", currency.sign()),
         note: "",
+        cost: None,
         keys: if forecast.is_some() { &keys } else { &[] },
         scale: &scale,
         class: "plot tall",

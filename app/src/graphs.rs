@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use commands::{Range, UsageMark, UsagePoint, UsageView};
-use domain::{Time, grouped};
+use commands::{Range, RangeCost, UsageMark, UsagePoint, UsageView};
+use domain::{Meter, Time, grouped};
+use leptos::prelude::RenderHtml;
 
 use crate::chart::{Figure, Ink, Line, Scale, Unit, key, scale, svg};
+use crate::cost;
 use crate::units::{bytes, count, figure, millis, percent, took};
 use crate::when::{day, day_minute, hour_minute, weekday};
 
@@ -53,6 +55,8 @@ struct Graph {
     /// What its numbers are of.
     unit: &'static str,
     note: String,
+    /// What is asked for it.
+    meter: Option<Meter>,
     shape: Shape,
     columns: Vec<Column>,
     scale: Scale,
@@ -71,8 +75,8 @@ pub enum Room {
     Part,
 }
 
-/// All graphs, as HTML; nothing where nothing was seen.
-pub fn graphs(usage: &UsageView, room: Room) -> String {
+/// All graphs, as HTML; nothing where nothing was seen. Beside each stands what its meter costs, and all of it at the end.
+pub fn graphs(usage: &UsageView, room: Room, cost: Option<&RangeCost>) -> String {
     let mut html = String::with_capacity(64 << 10);
     let all = match room {
         Room::Page => vec![requests(usage), latency(usage), cpu(usage), memory(usage), bytes_out(usage)],
@@ -80,8 +84,9 @@ pub fn graphs(usage: &UsageView, room: Room) -> String {
     };
     let _ = write!(html, "<div class=\"half\">");
     for graph in &all {
-        draw(&mut html, usage, graph, room);
+        draw(&mut html, usage, graph, room, cost);
     }
+    html.extend(cost.map(|cost| cost::of_range(cost, usage.range).to_html()));
     let _ = write!(html, "</div>");
     legend(&mut html, usage);
     html
@@ -122,7 +127,19 @@ fn requests(usage: &UsageView) -> Graph {
         0 => "none".to_owned(),
         all => format!("{} · {} errors", count(all), percent(total.by_class.server_error as f64 / all as f64)),
     });
-    Graph { title: "Requests", unit: "a second", note, shape: Shape::Stack, columns, scale, figure, sentence, foot }
+    let meter = Some(Meter::Requests);
+    Graph {
+        title: "Requests",
+        unit: "a second",
+        note,
+        meter,
+        shape: Shape::Stack,
+        columns,
+        scale,
+        figure,
+        sentence,
+        foot,
+    }
 }
 
 fn latency(usage: &UsageView) -> Graph {
@@ -151,7 +168,18 @@ fn latency(usage: &UsageView) -> Graph {
     let note = whole.map_or_else(String::new, |l| format!("p95 {}", took(l.p95)));
     let foot = whole.map(|l| [l.p99, l.p95, l.p50].map(millis).into());
     let scale = scale(columns.iter().filter_map(Column::ends).map(|(_, most)| most).fold(0.0, f64::max), Unit::Plain);
-    Graph { title: "Answer time", unit: "ms", note, shape: Shape::Lines, columns, scale, figure: ms, sentence, foot }
+    Graph {
+        title: "Answer time",
+        unit: "ms",
+        note,
+        meter: None,
+        shape: Shape::Lines,
+        columns,
+        scale,
+        figure: ms,
+        sentence,
+        foot,
+    }
 }
 
 fn cpu(usage: &UsageView) -> Graph {
@@ -167,7 +195,19 @@ fn cpu(usage: &UsageView) -> Graph {
         _ => format!("{} CPU-seconds", figure(total.cpu.as_secs_f64())),
     });
     let scale = scale(columns[0].ends().map_or(0.0, |(_, most)| most), Unit::Plain);
-    Graph { title: "CPU", unit: "cores", note, shape: Shape::Ground, columns, scale, figure, sentence, foot: None }
+    let meter = Some(Meter::Cpu);
+    Graph {
+        title: "CPU",
+        unit: "cores",
+        note,
+        meter,
+        shape: Shape::Ground,
+        columns,
+        scale,
+        figure,
+        sentence,
+        foot: None,
+    }
 }
 
 fn memory(usage: &UsageView) -> Graph {
@@ -192,7 +232,19 @@ fn memory(usage: &UsageView) -> Graph {
         .and_then(|total| total.memory)
         .map_or_else(String::new, |m| format!("at most {} of {}", bytes(m.bytes), bytes(m.reserved_bytes)));
     let scale = scale(columns.iter().filter_map(Column::ends).map(|(_, most)| most).fold(0.0, f64::max), Unit::Bytes);
-    Graph { title: "Memory", unit: "", note, shape: Shape::Ground, columns, scale, figure: said, sentence, foot: None }
+    let meter = Some(Meter::Memory);
+    Graph {
+        title: "Memory",
+        unit: "",
+        note,
+        meter,
+        shape: Shape::Ground,
+        columns,
+        scale,
+        figure: said,
+        sentence,
+        foot: None,
+    }
 }
 
 fn bytes_out(usage: &UsageView) -> Graph {
@@ -211,6 +263,7 @@ fn bytes_out(usage: &UsageView) -> Graph {
         title: "Data out",
         unit: "a second",
         note,
+        meter: Some(Meter::BytesOut),
         shape: Shape::Ground,
         columns,
         scale,
@@ -272,7 +325,7 @@ fn lines(graph: &Graph) -> Vec<Line> {
     }
 }
 
-fn draw(html: &mut String, usage: &UsageView, graph: &Graph, room: Room) {
+fn draw(html: &mut String, usage: &UsageView, graph: &Graph, room: Room, cost: Option<&RangeCost>) {
     let (open, heading, close) = match room {
         Room::Page => ("<section class=\"sheet\">", "h2", "</section>"),
         Room::Part => ("", "h3", ""),
@@ -289,6 +342,7 @@ fn draw(html: &mut String, usage: &UsageView, graph: &Graph, room: Room) {
         title: graph.title,
         unit: &unit,
         note: if room == Room::Part { "" } else { &graph.note },
+        cost: cost.zip(graph.meter).map(|(cost, meter)| cost::beside(cost, meter)),
         keys: &keys,
         scale: &graph.scale,
         class: "plot",

@@ -29,6 +29,7 @@ mod logs;
 mod money;
 mod new_app;
 mod operator;
+mod pen;
 mod price;
 mod region;
 mod reset;

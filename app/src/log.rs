@@ -156,13 +156,16 @@ pub fn mark() -> impl IntoView {
 
 /// A command that can be copied, a `<code>` a line.
 pub fn command(text: String, label: &'static str) -> impl IntoView {
+    view! { <Copy>{lines_of(text, label)}</Copy> }
+}
+
+/// The same without its button: for a part that is drawn again, where no island stands.
+pub fn lines_of(text: String, label: &'static str) -> impl IntoView {
     let lines: Vec<_> = text.lines().map(|line| view! { <code>{line.to_owned()}</code> }).collect();
     view! {
-        <Copy>
-            <pre class="cmd" role="group" aria-label=label>
-                {lines}
-            </pre>
-        </Copy>
+        <pre class="cmd" role="group" aria-label=label>
+            {lines}
+        </pre>
     }
 }
 

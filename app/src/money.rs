@@ -1,10 +1,11 @@
 //! Amounts as links to their arithmetic, and the words of prices.
 
 use commands::AppRef;
-use domain::{Currency, Meter, MeterPrice, Money, Month, Prices};
+use domain::{Currency, Meter, MeterPrice, Money, Month, Prices, Time};
 use leptos::prelude::*;
 
 use crate::table::heads;
+use crate::when::{day_minute, weekday};
 
 /// Which figure: where its arithmetic is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,6 +13,8 @@ pub struct Figure<'a> {
     pub app: Option<&'a AppRef>,
     pub meter: Option<Meter>,
     pub day: Option<u8>,
+    /// Of an app: the hours from this one on.
+    pub since: Option<Time>,
 }
 
 impl Figure<'_> {
@@ -19,15 +22,20 @@ impl Figure<'_> {
         let app = self.app.map(|app| format!("app={}", app.key.replace('~', "%7E")));
         let meter = self.meter.map(|meter| format!("meter={meter}"));
         let day = self.day.map(|day| format!("day={day}"));
-        let asked: Vec<String> = [app, meter, day].into_iter().flatten().collect();
+        let since = self.since.map(|since| {
+            let utc = since.utc();
+            format!("since={}T{:02}:00", utc.date(), utc.hour())
+        });
+        let asked: Vec<String> = [app, meter, day, since].into_iter().flatten().collect();
         let mark = if asked.is_empty() { "" } else { "?" };
         format!("/billing/why/{month}{mark}{}", asked.join("&"))
     }
 
     /// "CPU time of orchard, 17 November"
     pub fn words(&self, month: Month, running: bool) -> String {
-        let when = match (self.day, running) {
-            (Some(day), _) => format!("{day} {}", month.name()),
+        let when = match (self.day.map(|day| format!("{day} {}", month.name())), running) {
+            (None, _) if self.since.is_some() => self.since.map(since).unwrap_or_default(),
+            (Some(day), _) => day,
             (None, true) => format!("{} so far", month.name()),
             (None, false) => month.title(),
         };
@@ -38,6 +46,11 @@ impl Figure<'_> {
             (None, None) => when,
         }
     }
+}
+
+/// "since Mon 16 Nov 14:00"
+pub fn since(at: Time) -> String {
+    format!("since {} {}", weekday(at), day_minute(at))
 }
 
 /// A deleted app says so.

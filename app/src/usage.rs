@@ -1,15 +1,21 @@
 //! How much, how fast, since when? One app's use over an hour, a day or a month.
 
-use commands::{AppView, Range, UsageView};
+use commands::{AppView, Range, RangeCost, UsageView};
+use domain::{AppState, DeployState};
 use leptos::prelude::*;
 
+use crate::app::push_commands;
+use crate::cost;
 use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::graphs::{Room, graphs};
 use crate::head::{Tab, head};
+use crate::live::bare;
+use crate::log::lines_of;
 use crate::region::Region;
 use crate::when::{day_minute, weekday};
 
-pub fn usage(page: Page<'_>, app: AppView, usage: UsageView) -> String {
+/// `cost`: of what is shown; `None`: it is not known just now.
+pub fn usage(page: Page<'_>, app: AppView, usage: UsageView, cost: Option<RangeCost>) -> String {
     let frame = Frame::new(page, format!("Usage of {}, {} · Berth", app.name, word(usage.range))).place(Place::Apps);
     let frame = match usage.range {
         Range::Hour => frame
@@ -27,8 +33,7 @@ pub fn usage(page: Page<'_>, app: AppView, usage: UsageView) -> String {
                 view! { <a class="btn small" href=href aria-current=current>{word(range)}</a> }
             })
             .collect();
-        let drawn = usage_region(&app, &usage).view();
-        let cost = app.cost.as_ref().map(crate::cost::panel);
+        let drawn = usage_region(&app, &usage, cost.as_ref()).view();
         view! {
             {head(&app, Tab::Usage)}
             <div class="actions bar">
@@ -38,7 +43,6 @@ pub fn usage(page: Page<'_>, app: AppView, usage: UsageView) -> String {
                 <span class="hint">{span(&usage)}</span>
             </div>
             <islands::Graphs>{drawn}</islands::Graphs>
-            {cost}
         }
     })
 }
@@ -62,12 +66,14 @@ fn span(usage: &UsageView) -> String {
     }
 }
 
-/// The graphs, or what is so when there are none.
-pub fn usage_region(app: &AppView, usage: &UsageView) -> Region {
+/// The graphs with what they cost, or what is so when there are none.
+pub fn usage_region(app: &AppView, usage: &UsageView, cost: Option<&RangeCost>) -> Region {
     if usage.total.is_some() {
-        return Region { name: "graphs", html: graphs(usage, Room::Page) };
+        return Region { name: "graphs", html: graphs(usage, Room::Page, cost) };
     }
-    Region::new("graphs", empty(app, usage.range))
+    let cost = cost.filter(|cost| cost.total.exact > domain::Money::ZERO);
+    let costs = cost.map(|cost| cost::of_range(cost, usage.range));
+    Region::new("graphs", view! { {empty(app, usage.range)} {costs} })
 }
 
 /// The last hour on the app's own page; nothing before its first release.
@@ -75,7 +81,7 @@ pub fn part(app: &AppView, usage: &UsageView) -> Region {
     let html = match (app.release, &usage.total) {
         (None, None) => String::new(),
         (_, None) => "<p class=\"hint\">Nothing was seen of it in the last hour.</p>".to_owned(),
-        _ => graphs(usage, Room::Part),
+        _ => graphs(usage, Room::Part, None),
     };
     let name = &app.name;
     let html = match html.as_str() {
@@ -87,34 +93,66 @@ pub fn part(app: &AppView, usage: &UsageView) -> Region {
     Region { name: "graphs", html }
 }
 
+/// Why there is nothing, and what to do next.
 fn empty(app: &AppView, range: Range) -> AnyView {
-    let (title, words) = match (app.release, range) {
-        (None, _) => (
-            "Nothing runs yet.",
-            "Graphs begin with the first release. The commands to push it are on the app’s page.".to_owned(),
-        ),
-        (Some(_), Range::Month) => (
-            "A month with no data.",
-            "It did not run in these 30 days. When it does, it shows up here within a few minutes.".to_owned(),
-        ),
-        (Some(_), range) => (
-            "Nothing was seen in this time.",
-            format!(
-                "It did not run in the last {}, or nothing reached us yet. What was before may be in a longer range.",
-                if range == Range::Hour { "hour" } else { "day" }
-            ),
-        ),
-    };
     let href = format!("/apps/{}", app.name);
-    let name = app.name.to_string();
+    let newest = app.deploys.first();
+    let link = |href: String, words: String| view! { <p><a href=href>{words}</a></p> }.into_any();
+    let (title, words, next) = match (app.release, newest) {
+        (None, None) => (
+            "Nothing runs yet.",
+            "Push your code, in the folder that it is in: graphs and costs begin with its first release.".to_owned(),
+            lines_of(push_commands(app), "The commands to push").into_any(),
+        ),
+        (None, Some(deploy)) => {
+            let (words, next) = match deploy.state {
+                DeployState::Failed => (format!("v{} was not switched on.", deploy.number), "See why"),
+                _ => (format!("v{} is being deployed.", deploy.number), "Watch"),
+            };
+            let words = format!("{words} Graphs and costs begin with the first release that serves.");
+            ("Nothing runs yet.", words, link(format!("{href}/deploys/{}", deploy.number), next.to_owned()))
+        }
+        (Some(release), _) if app.state == AppState::Stopped => (
+            "It is stopped.",
+            format!("It used nothing in {}. Start brings v{release} back.", word_in(range)),
+            link(href, format!("Start {}", app.name)),
+        ),
+        (Some(_), _) => {
+            let title = match range {
+                Range::Month => "A month with no data.",
+                _ => "Nothing was seen in this time.",
+            };
+            let words = format!(
+                "It did not run in {}, or nothing reached us yet. Open it: what it does then is here within half a minute.",
+                word_in(range)
+            );
+            let longer = (range != Range::Month).then(|| {
+                let href = format!("{href}/usage?range=30d");
+                view! { " · " <a href=href>"30 days"</a> }
+            });
+            let (url, address) = (app.url.clone(), bare(&app.url));
+            let logs = format!("{href}/logs");
+            let next = view! {
+                <p><a href=url>{address}</a> " · " <a href=logs>"What it said last"</a> {longer}</p>
+            };
+            (title, words, next.into_any())
+        }
+    };
     view! {
         <section class="sheet stack">
             <h2>{title}</h2>
             <p>{words}</p>
-            <p>
-                <a href=href>"To " {name}</a>
-            </p>
+            {next}
         </section>
     }
     .into_any()
+}
+
+/// "the last hour"
+fn word_in(range: Range) -> &'static str {
+    match range {
+        Range::Hour => "the last hour",
+        Range::Day => "the last day",
+        Range::Month => "these 30 days",
+    }
 }

@@ -9,11 +9,11 @@ use crate::frame::{Frame, Page, Place, crumbs};
 use crate::money::{Figure, amount, named, why as link};
 use crate::price::since_ever;
 use crate::table;
-use crate::when::{Moment, clock, date, day_minute, day_until};
+use crate::when::{Moment, clock, date, day, day_minute, day_until, hour_minute, weekday};
 
 pub fn why(page: Page<'_>, of: WhyView) -> String {
     let now = page.now;
-    let figure = Figure { app: of.app.as_ref(), meter: of.meter, day: of.day };
+    let figure = figure_of(&of);
     let shown = of.currency.cents(of.cost.shown());
     let title = format!("Why {shown}? {}", figure.words(of.month, of.running));
     Frame::new(page, format!("Why {shown} · Berth")).place(Place::Billing).html(move || {
@@ -22,7 +22,7 @@ pub fn why(page: Page<'_>, of: WhyView) -> String {
             true => "/billing".to_owned(),
             false => format!("/billing?month={month}"),
         };
-        let figure = Figure { app: of.app.as_ref(), meter: of.meter, day: of.day };
+        let figure = figure_of(&of);
         let ups = ups(&of, &billing);
         let ups: Vec<(&str, &str)> = ups.iter().map(|(href, name)| (href.as_str(), name.as_str())).collect();
         let crumbs = crumbs(&ups);
@@ -60,19 +60,25 @@ pub fn why(page: Page<'_>, of: WhyView) -> String {
     })
 }
 
+/// What the page is about.
+fn figure_of(of: &WhyView) -> Figure<'_> {
+    Figure { app: of.app.as_ref(), meter: of.meter, day: of.day, since: of.since }
+}
+
 /// What the figure is a part of.
 fn ups(of: &WhyView, billing: &str) -> Vec<(String, String)> {
     let mut ups = vec![(billing.to_owned(), "Billing".to_owned())];
+    let part = of.since.map(|_| 0);
     let mut up = |figure: Figure<'_>, name: String| ups.push((figure.href(of.month), name));
-    if let Some(app) = of.app.as_ref().filter(|_| of.meter.is_some() || of.day.is_some()) {
+    if let Some(app) = of.app.as_ref().filter(|_| of.meter.is_some() || of.day.or(part).is_some()) {
         up(Figure { app: Some(app), ..Figure::default() }, named(app));
     }
     if let Some(meter) = of.meter.filter(|_| of.app.is_none() && of.day.is_some()) {
         up(Figure { meter: Some(meter), ..Figure::default() }, meter.title().to_owned());
     }
-    if of.app.is_some() && of.meter.is_some() && of.day.is_some() {
+    if of.app.is_some() && of.meter.is_some() && of.day.or(part).is_some() {
         let name = of.meter.map(Meter::title).unwrap_or_default();
-        up(Figure { app: of.app.as_ref(), meter: of.meter, day: None }, name.to_owned());
+        up(Figure { app: of.app.as_ref(), meter: of.meter, ..Figure::default() }, name.to_owned());
     }
     ups
 }
@@ -80,6 +86,9 @@ fn ups(of: &WhyView, billing: &str) -> Vec<(String, String)> {
 /// What the cents are.
 fn meaning(of: &WhyView) -> String {
     let what = match (of.app.is_some(), of.meter.is_some(), of.day.is_some()) {
+        _ if of.since.is_some() => {
+            "Each meter to the cent, of whole hours; the bill itself is rounded once for the whole month."
+        }
         (true, _, false) => {
             "Each meter of all your apps is rounded once to the cent; this is the app’s share of those cents, by use."
         }
@@ -98,11 +107,16 @@ fn meaning(of: &WhyView) -> String {
 /// One price and what it was applied to.
 fn arithmetic(of: &WhyView, meter: Meter, segment: &WhySegment) -> AnyView {
     let currency = of.currency;
-    let part = segment.cut.then(|| {
-        let words = format!("{} to {}: ", day_minute(segment.from), day_minute(segment.to));
+    let part = (segment.cut || of.since.is_some() && of.segments.len() > 1).then(|| {
+        let words = format!(
+            "{} to {}: ",
+            day_minute(of.since.map_or(segment.from, |since| since.max(segment.from))),
+            day_minute(segment.to)
+        );
         view! { <span class="hint">{words}</span> }
     });
-    let whole = (of.day.is_some()).then_some("In the whole month: ");
+    let flat = segment.tiers.len() == 1;
+    let whole = (of.day.is_some() || of.since.is_some() && !flat).then_some("In the whole month: ");
     let since = if since_ever(segment.since) { "the beginning".to_owned() } else { date(segment.since) };
     let list = format!("Price list {}, which applies since {since}.", segment.list);
     let all_is_mine = segment.all.units == segment.mine.units;
@@ -117,7 +131,6 @@ fn arithmetic(of: &WhyView, meter: Meter, segment: &WhySegment) -> AnyView {
             }
         })
         .collect();
-    let flat = segment.tiers.len() == 1;
     let mine = currency.exact(segment.mine.exact);
     let (used, all) = (meter.exactly(segment.mine.units), meter.exactly(segment.all.units));
     let body = match (all_is_mine, flat) {
@@ -135,7 +148,8 @@ fn arithmetic(of: &WhyView, meter: Meter, segment: &WhySegment) -> AnyView {
         (false, false) => {
             let lines: Vec<_> = lines.into_iter().map(|line| view! { <p>{line}</p> }).collect();
             let sum = currency.exact(segment.all.exact);
-            let share = format!("{used} of {all} {} are this app’s: its share is {mine}", meter.units());
+            let then = if of.since.is_some() { " in these hours" } else { "" };
+            let share = format!("{used} of {all} {} are this app’s{then}: its share is {mine}", meter.units());
             view! {
                 <p>{part} {whole} "All your apps:"</p>
                 {lines}
@@ -212,7 +226,7 @@ fn by_meter(of: &WhyView) -> Option<AnyView> {
     // Cents where these are the bill's own: of a month.
     let cents = of.day.is_none();
     let row = |(meter, cost): &(Meter, Cost)| {
-        let figure = Figure { app: of.app.as_ref(), meter: Some(*meter), day: of.day };
+        let figure = Figure { app: of.app.as_ref(), meter: Some(*meter), ..figure_of(of) };
         let rounded = cents
             .then(|| view! { <td class="n">{amount(of.currency, cost.shown(), figure, of.month, of.running)}</td> });
         let shown = match cents {
@@ -248,7 +262,7 @@ fn by_app(of: &WhyView) -> Option<AnyView> {
         return None;
     }
     let row = |app: &AppCost| {
-        let figure = Figure { app: Some(&app.app), meter: of.meter, day: of.day };
+        let figure = Figure { app: Some(&app.app), ..figure_of(of) };
         line(of, named(&app.app).into_any(), app.cost, Some(figure))
     };
     let rows: Vec<_> = of.apps.iter().map(row).collect();
@@ -260,7 +274,7 @@ fn by_day(of: &WhyView) -> Option<AnyView> {
         return None;
     }
     let row = |day: &DayCost| {
-        let figure = Figure { app: of.app.as_ref(), meter: of.meter, day: Some(day.day) };
+        let figure = Figure { day: Some(day.day), since: None, ..figure_of(of) };
         let last = of.running && day.day == of.month.day_of(of.until);
         let name = day_until(day.day, last.then_some(of.until));
         line(of, name.into_any(), day.cost, Some(figure))
@@ -275,11 +289,20 @@ fn by_hour(of: &WhyView) -> Option<AnyView> {
     }
     let row = |hour: &HourCost| {
         let at = hour.hour.utc();
-        let name = format!("{:02}:00 to {:02}:59", at.hour(), at.hour());
+        let hours = format!("{:02}:00 to {:02}:59", at.hour(), at.hour());
+        let name = match of.since {
+            None => hours,
+            Some(since) if of.by_days() && since.midnight() == hour.hour && since != hour.hour => {
+                format!("{}, from {}", day(hour.hour), hour_minute(since))
+            }
+            Some(_) if of.by_days() => day(hour.hour),
+            Some(_) => format!("{} {hours}", weekday(hour.hour)),
+        };
         line(of, name.into_any(), hour.cost, None)
     };
     let rows: Vec<_> = of.hours.iter().map(row).collect();
-    Some(section("By hour", "of UTC", parts(of, "Hour", rows, of.cost)))
+    let (title, first) = if of.by_days() { ("By day", "Day") } else { ("By hour", "Hour") };
+    Some(section(title, "of UTC", parts(of, first, rows, of.cost)))
 }
 
 fn readings(of: &WhyView, now: Time) -> Option<AnyView> {
@@ -311,7 +334,7 @@ fn readings(of: &WhyView, now: Time) -> Option<AnyView> {
         );
         view! { <p class="hint">{words}</p> }
     });
-    let figure = Figure { app: of.app.as_ref(), meter: Some(meter), day: of.day };
+    let figure = figure_of(of);
     let next = of.next.as_ref().map(|after| {
         let href = figure.href(of.month);
         let href = format!("{href}&after={}#readings", after.replace('/', "%2F"));

@@ -85,8 +85,9 @@ fn pages(hostile: &str) -> Vec<(&'static str, String)> {
         ("billing_empty", billing(page, money::empty_bill())),
         ("why", why(page, money::why())),
         ("why_day", why(page, money::why_day())),
+        ("why_since", why(page, money::why_since())),
         ("prices", prices(page, money::prices(), price_form(hostile))),
-        ("usage", usage(page, orchard(), usage_view(Range::Day))),
+        ("usage", usage(page, orchard(), usage_view(Range::Day), Some(money::range_cost(Range::Day)))),
         (
             "apps",
             apps(
@@ -435,7 +436,7 @@ fn the_operator_reads_whether_the_fleet_can_lose_a_server() {
 fn usage_page(range: Range, view: UsageView) -> String {
     let (site, ines) = (site(), ines());
     assert_eq!(view.range, range);
-    usage(Page { site: &site, user: Some(&ines), now: NOW }, orchard(), view)
+    usage(Page { site: &site, user: Some(&ines), now: NOW }, orchard(), view, Some(money::range_cost(range)))
 }
 
 #[test]
@@ -444,13 +445,18 @@ fn a_graphs_table_says_what_is_drawn_and_a_gap_is_no_zero() {
         let html = usage_page(range, usage_view(range));
         let (_, points) = range.step();
         assert_eq!(html.matches("<figure").count(), 5);
-        assert_eq!(html.matches("<tr><th scope=\"row\">").count(), 5 * points + 3, "a row a point, three with a sum");
+        assert_eq!(
+            html.matches("<tr><th scope=\"row\">").count(),
+            5 * points + 3 + 5,
+            "a row a point, three with a sum; four meters and their sum"
+        );
         // Six of each column were not seen: its line is cut.
         let gaps = html.matches(">–<").count();
         assert_eq!(gaps, 6 * (5 + 3 + 1 + 2 + 1));
         let median = html.split("aria-label=\"Answer time ").nth(1).unwrap();
         let median = median.split("</svg>").next().unwrap();
-        assert_eq!(median.matches("stroke=\"#48595E\"").count(), 3, "two runs, and the pointer's line");
+        let median = median.split("<path stroke=\"#48595E\"").nth(1).and_then(|path| path.split("/>").next()).unwrap();
+        assert_eq!(median.matches('M').count(), 2, "two runs: {median}");
         assert!(!html.contains("style=\""));
     }
     let text = read(&usage_page(Range::Day, usage_view(Range::Day)));
@@ -462,13 +468,74 @@ fn a_graphs_table_says_what_is_drawn_and_a_gap_is_no_zero() {
 }
 
 #[test]
+fn beside_each_graph_stands_what_its_meter_costs_as_a_link_to_why() {
+    let html = usage_page(Range::Day, usage_view(Range::Day));
+    for (title, meter, amount) in [
+        ("Requests", "requests", "€0.14"),
+        ("CPU", "cpu", "€0.36"),
+        ("Memory", "memory", "€0.24"),
+        ("Data out", "bytes_out", "€0.07"),
+    ] {
+        let figure = html.split("<figcaption>").find(|figure| figure.starts_with(&format!("<h2>{title}"))).unwrap();
+        let caption = figure.split("</figcaption>").next().unwrap();
+        let href = format!("/billing/why/2026-11?app=orchard&amp;meter={meter}&amp;since=2026-11-16T14:00");
+        assert!(
+            caption.contains(&format!("href=\"{href}\"")) && caption.contains(&format!(">{amount}</a>")),
+            "{caption}"
+        );
+    }
+    let text = read(&html);
+    assert!(text.contains("What this day cost") && text.contains("€0.81"), "{text}");
+    assert!(!html.split("Answer time").nth(1).unwrap().split("</figcaption>").next().unwrap().contains("money"));
+    let why = read(&why(Page { site: &site(), user: Some(&ines()), now: NOW }, money::why_since()));
+    for said in [
+        "Requests of orchard, since Sun 18 Oct 08:00",
+        "1 Nov 00:00 to 1 Dec 00:00",
+        "18 Oct, from 08:00",
+        "Each meter to the cent",
+    ] {
+        assert!(why.contains(said), "{said} is not in {why}");
+    }
+}
+
+#[test]
+fn no_drawing_of_a_graph_is_over_three_kilobytes() {
+    for range in Range::ALL {
+        let mut view = usage_view(range);
+        // The worst: every class comes at each point, and none is like the one before.
+        for (n, point) in view.points.iter_mut().enumerate() {
+            let odd = |by: usize| ((n * 7_919 * by) % 97) as f64;
+            let gap = n % 20 == 7;
+            point.requests = (!gap).then(|| commands::Classes {
+                ok: 30.0 + odd(1),
+                redirect: 20.0 + odd(3),
+                client_error: 20.0 + odd(5),
+                server_error: 20.0 + odd(7),
+                unanswered: 0.0,
+            });
+        }
+        let html = usage_page(range, view);
+        let drawings: Vec<&str> = html.split("<svg viewBox=\"0 -1").skip(1).collect();
+        assert_eq!(drawings.len(), 5);
+        for drawing in drawings {
+            let bytes = drawing.split("</svg>").next().unwrap().len();
+            assert!((300..3_000).contains(&bytes), "{range:?}: {bytes}");
+        }
+    }
+}
+
+#[test]
 fn who_has_nothing_to_show_is_told_why_and_what_is_next() {
     let text = read(&usage_page(Range::Month, no_usage(Range::Month)));
     assert!(text.contains("A month with no data.") && !text.contains("Answer time"), "{text}");
+    assert!(text.contains("What it said last") && text.contains("What these 30 days cost"), "{text}");
     let (site, ines) = (site(), ines());
     let page = Page { site: &site, user: Some(&ines), now: NOW };
-    let text = read(&usage(page, empty_app(), no_usage(Range::Hour)));
-    assert!(text.contains("Nothing runs yet."), "{text}");
+    let stopped = commands::AppView { state: domain::AppState::Stopped, ..orchard() };
+    let text = read(&usage(page, stopped, no_usage(Range::Day), None));
+    assert!(text.contains("It is stopped.") && text.contains("Start orchard"), "{text}");
+    let text = read(&usage(page, empty_app(), no_usage(Range::Hour), None));
+    assert!(text.contains("Nothing runs yet.") && text.contains("git push berth main"), "{text}");
 }
 
 #[test]

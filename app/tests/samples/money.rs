@@ -1,5 +1,7 @@
 //! A bill, its arithmetic, prices.
 
+use std::collections::BTreeMap;
+
 use plan::cost::{Cost, TierLine};
 
 use super::*;
@@ -131,6 +133,7 @@ pub fn why() -> WhyView {
         app: Some(app("orchard", None)),
         meter: Some(Meter::Cpu),
         day: None,
+        since: None,
         cost: cost(200 * hour, 7_200_000),
         segments: vec![
             segment(2, 1, 9, vec![tier(120 * hour, 36_000, 4_320_000)]),
@@ -143,6 +146,58 @@ pub fn why() -> WhyView {
         readings: (0..6).map(reading).collect(),
         computed: 0,
         next: Some("1.1.x".to_owned()),
+    }
+}
+
+/// Of orchard's last day, as beside its graphs.
+pub fn range_cost(range: Range) -> RangeCost {
+    let meters =
+        [(Meter::Cpu, 363_000), (Meter::Memory, 240_000), (Meter::Requests, 144_481), (Meter::BytesOut, 74_000)];
+    let meters: BTreeMap<Meter, Cost> = meters.into_iter().map(|(meter, micros)| (meter, cost(1, micros))).collect();
+    RangeCost {
+        app: app("orchard", None),
+        currency: Currency::EUR,
+        month: month(),
+        since: range.since(NOW).hour(),
+        until: NOW,
+        total: Cost { units: 0, exact: Money::from_micros(821_481), amount: Money::from_micros(810_000) },
+        meters,
+    }
+}
+
+/// Requests of orchard in the last 30 days, which are of two months.
+pub fn why_since() -> WhyView {
+    let since = Range::Month.since(NOW).hour();
+    let million = Meter::Requests.unit();
+    let days = (0..31).map(|n: u32| HourCost {
+        hour: since.midnight().plus(Duration::from_secs(86_400) * n),
+        cost: cost(million, 100_000),
+    });
+    let segment = |list: usize, from: Time| WhySegment {
+        list,
+        since: month().before().from(),
+        from,
+        to: Month::of(from).to(),
+        cut: false,
+        all: cost(40 * million, 4_000_000),
+        tiers: vec![TierLine {
+            units: 40 * million,
+            micros: 100_000,
+            amount: Money::from_micros(4_000_000),
+            included: false,
+        }],
+        mine: cost(15 * million, 1_500_000),
+    };
+    WhyView {
+        meter: Some(Meter::Requests),
+        since: Some(since),
+        cost: cost(30 * million, 3_000_000),
+        segments: vec![segment(1, month().before().from()), segment(1, month().from())],
+        days: vec![],
+        hours: days.collect(),
+        readings: vec![],
+        next: None,
+        ..why()
     }
 }
 

@@ -40,8 +40,8 @@ use self::password::Passwords;
 
 pub use self::billing::{
     AppCost, AppCostView, AppRef, BillView, DayCost, DayRate, DeployCost, Example, ForecastView, HourCost, MeterCost,
-    MeterTyped, NewPrices, PriceList, PricesView, ReadingView, Spent, VersionView, WhyAsked, WhySegment, WhyView,
-    Wrong,
+    MeterTyped, NewPrices, PriceList, PricesView, RangeCost, ReadingView, Spent, VersionView, WhyAsked, WhySegment,
+    WhyView, Wrong,
 };
 pub use self::config::{ConfigView, Shown, VarSet, VarView, parse_env};
 pub use self::deploy_page::{Change, DeployFacts, Piece};

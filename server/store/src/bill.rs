@@ -101,6 +101,27 @@ pub async fn posted(db: impl PgExecutor<'_>, customer: CustomerId, month: Month)
     .await?)
 }
 
+/// What was posted of an app in the hours `from..to`.
+pub async fn posted_between(
+    db: impl PgExecutor<'_>,
+    customer: CustomerId,
+    app: AppId,
+    from: Time,
+    to: Time,
+) -> Result<Vec<Posted>> {
+    Ok(query_as!(
+        Posted,
+        r#"select app_id, meter, plan_id, sum(units)::int8 as "units!" from posting
+           where customer_id = $1 and app_id = $2 and hour >= $3 and hour < $4 group by app_id, meter, plan_id"#,
+        customer.0,
+        app.0,
+        from as Time,
+        to as Time
+    )
+    .fetch_all(db)
+    .await?)
+}
+
 #[derive(Debug, Clone)]
 pub struct PostedDay {
     pub day: Time,

@@ -67,7 +67,7 @@ async fn measured() -> Result<()> {
             let view = commands.app(&actor, &name).await?;
             let page = Page { site: &site, user: None, now: Time::from(SystemTime::now()) };
             let begun = Instant::now();
-            let html = app::usage(page, view, usage);
+            let html = app::usage(page, view, usage, None);
             ensure!(html.contains("</html>"), "no page");
             // The first ones are not what the others are.
             if n >= 5 {

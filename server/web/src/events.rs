@@ -424,8 +424,9 @@ impl Viewer {
             Of::Usage(name) => {
                 let usage = once(&mut self.usage, hour(name)).await?;
                 let app = self.state.commands.app(&self.actor, name).await?;
+                let cost = self.state.commands.cost_in(&self.actor, name, Range::Hour).await;
                 let mut regions = app::of_head(&app);
-                regions.push(app::usage_region(&app, &usage));
+                regions.push(app::usage_region(&app, &usage, cost.as_ref()));
                 regions
             }
             Of::Deploy(name, number) => {

@@ -70,6 +70,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("crypto_box", &["seal"]),
     ("lettre", &["mail"]),
     ("plotters", &["app"]),
+    ("plotters-backend", &["app"]),
     ("leptos", &["app", "islands", "frontend"]),
     ("wasm-bindgen-cli-support", &["bindgen"]),
 ];

@@ -6,6 +6,7 @@
 mod books;
 mod prices;
 mod rates;
+mod since;
 mod why;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ pub(crate) use self::books::Kept;
 pub(crate) use self::prices::KeptPrices;
 pub use self::prices::{Example, MeterTyped, NewPrices, PriceList, PricesView, VersionView, Wrong};
 pub use self::rates::DayRate;
+pub use self::since::RangeCost;
 pub use self::why::{HourCost, ReadingView, WhyAsked, WhySegment, WhyView};
 use crate::{Actor, CommandError, Commands, DeployRow, timely};
 

@@ -2,23 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{AppId, Currency, Life, Meter, Money, Month, PricePlanId, Time};
 use futures_util::Stream;
 use plan::cost::{Cost, TierLine};
-use plan::{Use, share_out};
+use plan::{Line, Use, share_out};
 use store::bill::Place;
 
 use super::books::{Books, too_much};
+use super::since::{add, line_of, share, to_the_cent};
 use super::{AppCost, AppRef, DayCost, now};
 use crate::{Actor, CommandError, Commands, timely};
 
 /// Readings a page shows.
 const READINGS: i64 = 100;
+/// Before its month, hours may begin.
+const SINCE_MAX: Duration = Duration::from_secs(31 * 86_400);
+/// More are shown as days.
+const HOURS: Duration = Duration::from_secs(48 * 3600);
 /// Of a file, at once.
 const READINGS_AT_ONCE: i64 = 2_000;
 
-/// Of which figure: of a month or a day of it, of an app or all, of a meter or all.
+/// Of which figure: of a month, a day of it or the hours up to its end, of an app or all, of a meter or all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WhyAsked {
     pub month: Option<Month>,
@@ -27,6 +33,8 @@ pub struct WhyAsked {
     pub meter: Option<Meter>,
     /// From 1.
     pub day: Option<u8>,
+    /// Of an app only, and not of a day: the hours from this one to the end of the month; it may lie in one before.
+    pub since: Option<Time>,
     /// Where the readings go on.
     pub after: Option<String>,
 }
@@ -40,6 +48,7 @@ pub struct WhyView {
     pub app: Option<AppRef>,
     pub meter: Option<Meter>,
     pub day: Option<u8>,
+    pub since: Option<Time>,
     /// `amount` is in cents: where it is a share of cents, they are that share.
     pub cost: Cost,
     /// Of the meter: each price that it had in the month, with its arithmetic.
@@ -47,6 +56,7 @@ pub struct WhyView {
     pub meters: Vec<(Meter, Cost)>,
     pub apps: Vec<AppCost>,
     pub days: Vec<DayCost>,
+    /// Whole days, where there would be too many of them: see [`WhyView::by_days`].
     pub hours: Vec<HourCost>,
     /// The oldest first; of a meter only.
     pub readings: Vec<ReadingView>,
@@ -112,6 +122,7 @@ impl Commands {
                 app: of.app.and_then(|app| books.app_ref(app)),
                 meter: asked.meter,
                 day: asked.day,
+                since: asked.since,
                 cost: Cost::default(),
                 segments: Vec::new(),
                 meters: Vec::new(),
@@ -123,6 +134,9 @@ impl Commands {
                 next: None,
             };
             match (of.app, asked.day) {
+                (Some(app), None) if asked.since.is_some() => {
+                    self.since(actor, &of, app, asked.meter, now, &mut view).await?;
+                }
                 (Some(app), day) => {
                     let month = books.month;
                     let uses = self.uses(actor, &of, asked.meter, month.from(), month.to()).await?;
@@ -136,7 +150,9 @@ impl Commands {
                 }
             }
             if let Some(meter) = asked.meter {
-                view.segments = books.why_segments(of.app, meter)?;
+                if asked.since.is_none() {
+                    view.segments = books.why_segments(of.app, meter)?;
+                }
                 self.add_readings(actor, &of, meter, asked.after.as_deref(), &mut view).await?;
             }
             Ok(view)
@@ -197,10 +213,15 @@ impl Commands {
             }
             None => None,
         };
-        let (from, to) = match asked.day {
-            Some(day) if (1..=month.days()).contains(&day) => (month.day(day), month.day(day + 1)),
-            Some(_) => return Err(missing()),
-            None => (month.from(), month.to()),
+        let (from, to) = match (asked.day, asked.since) {
+            (Some(day), None) if (1..=month.days()).contains(&day) => (month.day(day), month.day(day + 1)),
+            (None, Some(since)) => {
+                let range = month.from().minus(SINCE_MAX)..now.min(month.to());
+                let is_one = app.is_some() && since == since.hour() && range.contains(&since);
+                (is_one.then_some(since).ok_or_else(missing)?, month.to())
+            }
+            (None, None) => (month.from(), month.to()),
+            _ => return Err(missing()),
         };
         Ok(Of { books, app, from, to })
     }
@@ -225,6 +246,52 @@ impl Commands {
             *sum = sum.saturating_add(units);
         }
         Ok(uses)
+    }
+
+    /// An app's hours, month by month: each month's own arithmetic, of what was used in these hours.
+    async fn since(
+        &self,
+        actor: &Actor,
+        of: &Of,
+        app: AppId,
+        meter: Option<Meter>,
+        now: Time,
+        view: &mut WhyView,
+    ) -> Result<(), CommandError> {
+        let (mut meters, mut hours) = (BTreeMap::new(), BTreeMap::<Time, Cost>::new());
+        for part in self.parts(actor.customer, of.from, now.min(of.to), now).await? {
+            let (from, to, books) = (part.from, part.to, part.books);
+            let month = Of { books: books.clone(), app: Some(app), from, to };
+            let uses = self.uses(actor, &month, meter, from, to).await?;
+            for (line, mine) in books.bill.lines.iter().filter_map(|line| Some((line, line_of(line, app)?))) {
+                let theirs = uses.iter().filter(|(of, _)| of.meter == line.meter && line.segment.holds(of.hour));
+                let theirs: Vec<(Use, u64)> = theirs.map(|(of, units)| (*of, *units)).collect();
+                let mine = share(mine, theirs.iter().map(|(_, units)| units).fold(0, |sum, n| sum.saturating_add(*n)));
+                if mine.units == 0 {
+                    continue;
+                }
+                add(&mut meters, line.meter, mine);
+                for (of, cost) in spread(mine.exact, &theirs) {
+                    let at = if view.by_days() { of.hour.midnight() } else { of.hour };
+                    let sum = hours.entry(at).or_default();
+                    sum.units = sum.units.saturating_add(cost.units);
+                    sum.exact = sum.exact.plus(cost.exact).unwrap_or(sum.exact);
+                    sum.amount = sum.exact;
+                }
+                if meter.is_some() {
+                    view.segments.push(books.why_segment(line, mine)?);
+                }
+            }
+        }
+        view.cost = of_several(to_the_cent(&mut meters), meter);
+        if let Some(only) = meter.and_then(|meter| meters.get(&meter)) {
+            view.cost = *only;
+        } else if meter.is_none() {
+            view.meters = meters.into_iter().collect();
+        }
+        let hour = |(hour, cost): (Time, Cost)| HourCost { hour, cost: of_several(cost, meter) };
+        view.hours = hours.into_iter().map(hour).collect();
+        Ok(())
     }
 
     async fn readings(
@@ -346,22 +413,26 @@ impl Books {
     fn why_segments(&self, app: Option<AppId>, meter: Meter) -> Result<Vec<WhySegment>, CommandError> {
         let mut segments = Vec::new();
         for line in self.bill.lines.iter().filter(|line| line.meter == meter) {
-            let segment = &line.segment;
-            let all = Cost { units: line.used, exact: line.owed, amount: cents(line.cents)? };
             let mine = match app {
-                None => all,
-                Some(app) => match line.apps.iter().find(|mine| mine.app == app) {
+                None => Cost { units: line.used, exact: line.owed, amount: cents(line.cents)? },
+                Some(app) => match line_of(line, app) {
                     Some(mine) => Cost { units: mine.used, exact: mine.owed, amount: cents(mine.cents)? },
                     None => continue,
                 },
             };
-            let price = segment.prices.get(&meter).cloned().unwrap_or_default();
-            let tiers = plan::cost::tiers(meter, &price, segment.share, line.used).ok_or_else(too_much)?;
-            let (list, since) = self.list(segment.plan);
-            let cut = segment.from > self.month.from() || segment.to < self.month.to();
-            segments.push(WhySegment { list, since, from: segment.from, to: segment.to, cut, all, tiers, mine });
+            segments.push(self.why_segment(line, mine)?);
         }
         Ok(segments)
+    }
+
+    fn why_segment(&self, line: &Line, mine: Cost) -> Result<WhySegment, CommandError> {
+        let (segment, meter) = (&line.segment, line.meter);
+        let all = Cost { units: line.used, exact: line.owed, amount: cents(line.cents)? };
+        let price = segment.prices.get(&meter).cloned().unwrap_or_default();
+        let tiers = plan::cost::tiers(meter, &price, segment.share, line.used).ok_or_else(too_much)?;
+        let (list, since) = self.list(segment.plan);
+        let cut = segment.from > self.month.from() || segment.to < self.month.to();
+        Ok(WhySegment { list, since, from: segment.from, to: segment.to, cut, all, tiers, mine })
     }
 
     fn list(&self, plan: PricePlanId) -> (usize, Time) {
@@ -393,7 +464,14 @@ impl Books {
 
     /// Of one unit in an hour, as a decimal; "tiers" where it depends on the month's use.
     fn price_at(&self, meter: Meter, hour: Time) -> String {
-        let segment = self.segments.iter().find(|segment| segment.holds(hour));
+        let before;
+        let segments = if self.month.holds(hour) {
+            &self.segments
+        } else {
+            before = plan::segments(Month::of(hour), &self.versions);
+            &before
+        };
+        let segment = segments.iter().find(|segment| segment.holds(hour));
         let price = segment.and_then(|segment| segment.prices.get(&meter));
         match price.map(|price| (price.included, price.tiers.as_slice())) {
             None | Some((_, [])) => "0".to_owned(),
@@ -413,6 +491,11 @@ fn rounded(cost: Cost) -> Cost {
 }
 
 impl WhyView {
+    /// Its hours are too many to be shown as such.
+    pub fn by_days(&self) -> bool {
+        self.since.is_some_and(|since| self.until.since(since) > HOURS)
+    }
+
     fn of_month(&mut self, books: &Books, meter: Option<Meter>) {
         let cuts = &books.cuts;
         match meter {

@@ -124,7 +124,7 @@ async fn every_cut_of_a_bill_and_every_explanation_gives_the_same_sum() {
     assert!(notes.app.deleted.is_some() && notes.app.key == "notes~1" && notes.cost.amount > Money::ZERO);
 
     let why = async |app: Option<&str>, meter: Option<Meter>, day: Option<u8>| {
-        let asked = WhyAsked { month: Some(month()), app: app.map(str::to_owned), meter, day, after: None };
+        let asked = WhyAsked { month: Some(month()), app: app.map(str::to_owned), meter, day, ..WhyAsked::default() };
         doors.web.why(&ada, &asked).await.unwrap()
     };
     for app in [None, Some("shop"), Some("notes~1")] {
@@ -160,6 +160,45 @@ async fn every_cut_of_a_bill_and_every_explanation_gives_the_same_sum() {
         }
     }
 
+    // In hours that begin in the middle, of this month and asked from the next one.
+    let since = month().day(9).plus(HOUR * 13);
+    for (of, meter) in [month(), month().next()].into_iter().flat_map(|of| [(of, None), (of, Some(Meter::Cpu))]) {
+        let asked =
+            WhyAsked { month: Some(of), app: Some("shop".into()), meter, since: Some(since), ..WhyAsked::default() };
+        let of = doors.web.why(&ada, &asked).await.unwrap();
+        let used: u64 = used
+            .iter()
+            .filter(|(u, _)| u.app == apps[0] && u.hour >= since)
+            .filter(|(u, _)| Some(u.meter) == meter)
+            .map(|(_, n)| n)
+            .sum();
+        assert_eq!((of.cost.units, of.by_days()), (used, true));
+        assert_eq!(of.hours.first().map(|day| day.hour), Some(month().day(9)));
+        assert_eq!(sum(of.hours.iter().map(|day| day.cost.exact)), of.cost.exact);
+        if meter.is_none() {
+            assert_eq!(sum(of.meters.iter().map(|(_, cost)| cost.amount)), of.cost.amount);
+            assert_eq!(sum(of.meters.iter().map(|(_, cost)| cost.exact)), of.cost.exact);
+            continue;
+        }
+        assert_eq!(of.segments.len(), 2, "one a price");
+        assert_eq!(sum(of.segments.iter().map(|part| part.mine.exact)), of.cost.exact);
+        assert_eq!(of.readings.iter().map(|reading| reading.used).sum::<u64>(), used);
+        let file = doors.web.why_file(&ada, &asked).await.unwrap().unwrap();
+        let file = Box::pin(file).try_collect::<Vec<String>>().await.unwrap().concat();
+        assert!(file.contains(",0.036,3600000000") && file.contains(",tiers,3600000000"), "{file}");
+    }
+    for (since, day, app) in [
+        (since.plus(HOUR / 2), None, Some("shop")),
+        (since, Some(9), Some("shop")),
+        (since, None, None),
+        (month().to(), None, Some("shop")),
+        (month().before().from().minus(HOUR * 24 * 4), None, Some("shop")),
+    ] {
+        let app = app.map(str::to_owned);
+        let asked = WhyAsked { month: Some(month()), app, day, since: Some(since), ..WhyAsked::default() };
+        refused(doors.web.why(&ada, &asked).await, Kind::NotFound);
+    }
+
     // Readings come in pages, and as a file; both say what was used.
     let of = why(None, Some(Meter::Cpu), None).await;
     let (mut rows, mut after) = (of.readings.clone(), of.next.clone());
@@ -185,6 +224,7 @@ async fn every_cut_of_a_bill_and_every_explanation_gives_the_same_sum() {
     refused(doors.web.why(&eve, &theirs).await, Kind::NotFound);
     refused(doors.web.app_cost(&eve, &name("shop")).await, Kind::NotFound);
     refused(doors.web.release_cost(&eve, &name("shop"), 1).await, Kind::NotFound);
+    assert_eq!(doors.web.cost_in(&eve, &name("shop"), commands::Range::Month).await, None);
     let bill = doors.web.bill(&eve, Some(month())).await.unwrap();
     assert!(bill.apps.is_empty() && bill.days.is_empty() && bill.total.amount == Money::ZERO);
     for after in ["", "x", "1.2", "9.9.\u{0}", "1.1.'; drop table reading"] {
@@ -223,6 +263,21 @@ async fn what_runs_now_is_computed_on_top_of_what_is_posted() {
     let app = fresh.app_with_cost(&ada, &name("shop")).await.unwrap();
     assert_eq!(app.cost.unwrap().total.amount, bill.total.amount);
     assert_eq!(fresh.apps_with_cost(&ada).await.unwrap()[0].cost.unwrap().amount, bill.total.amount);
+    // Beside the graphs stands what was used in their range, as the explanation that it leads to has it.
+    let million = Meter::Requests.unit();
+    let hours = [(now.hour().minus(HOUR * 120), 5 * million), (now.hour().minus(HOUR * 24 * 40), 7 * million)];
+    let posted = hours.map(|(hour, units)| (Use { hour, app: shop, meter: Meter::Requests }, units));
+    post(&doors, ada.customer, &BTreeMap::from(posted)).await;
+    let fresh = doors.web_again().await;
+    for range in commands::Range::ALL {
+        let cost = fresh.cost_in(&ada, &name("shop"), range).await.unwrap();
+        assert_eq!(cost.meters[&Meter::Cpu].exact, Money::from_micros(3 * 36_000), "{range:?}");
+        let requests = cost.meters.get(&Meter::Requests).map(|cost| cost.units);
+        assert_eq!(requests, (range == commands::Range::Month).then_some(5 * million), "{range:?}");
+        let of = WhyAsked { app: Some("shop".into()), since: Some(cost.since), ..WhyAsked::default() };
+        let why = fresh.why(&ada, &of).await.unwrap();
+        assert_eq!((why.cost, why.meters), (cost.total, cost.meters.into_iter().collect()), "{range:?}");
+    }
     // An app that is younger than what is kept has a figure all the same.
     app_of(&doors, &ada, "sail").await;
     let of = WhyAsked { app: Some("sail".into()), ..WhyAsked::default() };

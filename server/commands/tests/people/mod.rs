@@ -327,6 +327,7 @@ const NO_EVENT: &[&str] = &[
     "actor_by_token",
     "app",
     "app_cost",
+    "cost_in",
     "app_with_cost",
     "apps",
     "apps_with_cost",

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use commands::{MeterTyped, NewPrices, WhyAsked};
-use domain::{Meter, Month};
+use domain::{Meter, Month, Time};
 use futures_util::StreamExt;
 use http::header;
 use serde::Deserialize;
@@ -45,6 +45,7 @@ pub struct Figure {
     app: Option<String>,
     meter: Option<String>,
     day: Option<String>,
+    since: Option<String>,
     after: Option<String>,
 }
 
@@ -52,7 +53,10 @@ impl Figure {
     fn asked(self, month: &str) -> Result<WhyAsked, Failed> {
         let meter = self.meter.as_deref().map(parsed::<Meter>).transpose()?;
         let day = self.day.as_deref().map(parsed::<u8>).transpose()?;
-        Ok(WhyAsked { month: Some(month_of(month)?), app: self.app, meter, day, after: self.after })
+        let missing = || Failed::Page(Problem::not_found());
+        let since = |text: &str| Time::from_field(text).map(|(first, _)| first).ok_or_else(missing);
+        let since = self.since.as_deref().map(since).transpose()?;
+        Ok(WhyAsked { month: Some(month_of(month)?), app: self.app, meter, day, since, after: self.after })
     }
 }
 

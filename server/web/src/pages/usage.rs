@@ -28,9 +28,11 @@ pub async fn usage(
         None => Range::default(),
     };
     let commands = &state.commands;
-    let (app, usage) =
-        tokio::try_join!(commands.app_with_cost(&who.actor, &name), commands.usage(&who.actor, &name, range))?;
-    Ok(Html(app::usage(state.page(Some(&who.user)), app, usage)))
+    let (app, usage, cost) =
+        tokio::try_join!(commands.app(&who.actor, &name), commands.usage(&who.actor, &name, range), async {
+            Ok(commands.cost_in(&who.actor, &name, range).await)
+        },)?;
+    Ok(Html(app::usage(state.page(Some(&who.user)), app, usage, cost)))
 }
 
 /// Of the last hour: the others move slower than anybody looks.
