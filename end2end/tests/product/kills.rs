@@ -89,6 +89,8 @@ struct Visits {
     bytes: u64,
     /// Of these the largest.
     most: u64,
+    /// Nobody took the connection: then nobody counted it.
+    refused: u64,
     /// Answered otherwise, broken off, or not at all; and what came of it.
     other: u64,
     other_bytes: u64,
@@ -247,9 +249,16 @@ impl World {
         let mut apps: Vec<(&'static str, Visitor)> = APPS.iter().map(|app| (*app, self.app(app))).collect();
         while self.goes_on() {
             for (app, visitor) in &mut apps {
-                let Ok(answer) = visitor.get("/") else {
-                    self.see(|seen| seen.visits.entry(app).or_default().saw(None, false));
-                    continue;
+                let answer = match visitor.get("/") {
+                    Ok(answer) => answer,
+                    Err(cause) => {
+                        let is_refused = cause.to_string().contains("could not connect");
+                        self.see(|seen| match (is_refused, seen.visits.entry(app).or_default()) {
+                            (true, visits) => visits.refused += 1,
+                            (false, visits) => visits.saw(None, false),
+                        });
+                        continue;
+                    }
                 };
                 // Who is killed in the middle of an answer breaks it off, and that is seen by its length.
                 let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
