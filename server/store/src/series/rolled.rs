@@ -180,7 +180,8 @@ pub async fn requests(db: impl PgExecutor<'_>, customer: CustomerId, from: Time)
 }
 
 /// Of all apps of a customer, what came in after `from` and after the last roll-up of its hour. What was on its way at
-/// that moment may be left out until the next, and is never there twice.
+/// that moment may be left out until the next, and is never there twice. `from` is an hour before `now` at most: both slots
+/// are named, since a plan that is kept leaves out no part for `any` of them, and each app would look into all 32.
 pub async fn requests_since(
     db: impl PgExecutor<'_>,
     customer: CustomerId,
@@ -193,14 +194,15 @@ pub async fn requests_since(
            from app a join series_dirty d on d.app_id = a.id, lateral (
                select sum(ok + redirect + client_error + server_error + unanswered)::int8 as count,
                       count(distinct at) as steps
-               from series_raw where slot = any($4) and app_id = d.app_id and ok is not null
+               from series_raw where (slot = $4 or slot = $5) and app_id = d.app_id and ok is not null
                  and at >= greatest(d.since, d.hour, $2) and at < d.hour + interval '1 hour') r
            where a.customer_id = $1 and a.state <> 'deleted' and d.hour > $2::timestamptz - interval '1 hour'
              and d.hour <= $3 and r.steps > 0"#,
         customer.0,
         from as Time,
         now as Time,
-        &slots(from, now),
+        slot(from),
+        slot(now),
     )
     .fetch_all(db)
     .await?)
