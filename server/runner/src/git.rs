@@ -101,7 +101,16 @@ pub enum GitError {
 enum Ended {
     /// The receiver knows.
     Told,
+    /// The receiver is to be told.
+    Exited {
+        code: i32,
+    },
     Missing,
+}
+
+/// Whether nobody else may be at work on the repository meanwhile.
+fn alone(verb: &GitVerb) -> bool {
+    matches!(verb, GitVerb::Maintain { .. } | GitVerb::Bundle { .. })
 }
 
 /// The door: cheap to clone.
@@ -242,6 +251,7 @@ impl Git {
         let ask = call.ask;
         match self.run(&ask, stdio, &mut stream, &stop).await {
             Ok(Ended::Told) => {}
+            Ok(Ended::Exited { code }) => answer(&mut stream, &GitAnswer::Exited { code }).await,
             Ok(Ended::Missing) => answer(&mut stream, &GitAnswer::Missing).await,
             Err(error) => {
                 match &error {
@@ -275,7 +285,7 @@ impl Git {
         // Heard from here on.
         let mut wanted = pin!(used.wanted.notified());
         wanted.as_mut().enable();
-        let alone = matches!(ask.verb, GitVerb::Maintain { .. } | GitVerb::Bundle { .. });
+        let alone = alone(&ask.verb);
         let (_alone, _in_use) = if alone {
             let busy = GitError::Refused { why: "git is at work on the repository" };
             (Some(used.lock.try_write().map_err(|_| busy)?), None)
@@ -351,6 +361,10 @@ impl Git {
                 let path = inner.config.repos_dir.join(ask.app.to_string());
                 repository::remove(&path).await.map_err(failed)?;
                 std::fs::rename(repository, path).map_err(failed)?;
+            }
+            // Whoever was alone lets the next one in first: the receiver may ask for that at once.
+            if alone(&ask.verb) {
+                return Ok(Ended::Exited { code });
             }
             // The receiver hears of the end before the unit is cleared away.
             answer(stream, &GitAnswer::Exited { code }).await;
