@@ -8,16 +8,14 @@ use leptos::prelude::*;
 
 use crate::frame::{Alive, Events, Frame, Page, Place};
 use crate::head::{Tab, head, of_head};
-use crate::live::deploy_href;
+use crate::live::{RELEASES_SHOWN, deploy_href};
 use crate::region::Region;
-use crate::state::sentence;
+use crate::state::{by, release, sentence};
 use crate::steps::{millis, shown, steps, ticking, whole};
 use crate::traffic::{failed_of, traffic};
 use crate::verbs::{cause, offer};
 use crate::when::{Moment, minute_field};
 use crate::{cost, log, state};
-
-const RELEASES_SHOWN: usize = 6;
 
 pub struct DeployPage {
     pub app: AppView,
@@ -113,13 +111,7 @@ pub fn deploy(page: Page<'_>, shown: DeployPage) -> String {
 /// The newest, in a line each.
 fn releases(app: &AppView) -> AnyView {
     let entry = |row: &DeployRow| {
-        let (class, word) = match row.state {
-            state if !state.is_final() => ("busy", "deploying"),
-            DeployState::Live if row.serves => ("now", "serving"),
-            DeployState::Live => ("", ""),
-            DeployState::Canceled => ("", "canceled"),
-            _ => ("broke", "never served"),
-        };
+        let (class, word) = release(row);
         let long = row.ended.map(|ended| took(millis(ended.since(row.created))));
         let (how, cost) = match row.state {
             DeployState::Failed => (Some(state::deploy(row).word.to_lowercase()), None),
@@ -160,10 +152,6 @@ fn title(deploy: &DeployView, now: Time) -> AnyView {
     .into_any()
 }
 
-fn by(deploy: &DeployView) -> String {
-    deploy.row.by.clone().unwrap_or_else(|| "somebody who left".to_owned())
-}
-
 /// One that is under way, or went well.
 fn goes(deploy: &DeployView, now: Time) -> AnyView {
     let row = &deploy.row;
@@ -175,8 +163,8 @@ fn goes(deploy: &DeployView, now: Time) -> AnyView {
         view! { <code>{before}</code> " → " }
     });
     let pushed = match cause(row) {
-        Some(cause) => format!("{cause}, asked for by {}", by(deploy)),
-        None => format!("Pushed with git by {}", by(deploy)),
+        Some(cause) => format!("{cause}, asked for by {}", by(row)),
+        None => format!("Pushed with git by {}", by(row)),
     };
     let commit = row.commit.short().to_owned();
     let branch = format!(" on {}, ", row.branch);
@@ -300,8 +288,8 @@ fn beside(deploy: &DeployView, now: Time) -> AnyView {
         }
     };
     let asked = match cause(row) {
-        Some(cause) => fact("Asked for by", format!("{} ({cause})", by(deploy)).into_any()),
-        None => fact("Pushed by", format!("{}, git", by(deploy)).into_any()),
+        Some(cause) => fact("Asked for by", format!("{} ({cause})", by(&deploy.row)).into_any()),
+        None => fact("Pushed by", format!("{}, git", by(&deploy.row)).into_any()),
     };
     let facts = deploy.facts.as_ref();
     let key = facts.and_then(|facts| facts.key.clone()).map(|key| fact("Key", key.into_any()));

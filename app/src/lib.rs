@@ -33,6 +33,7 @@ mod pen;
 mod price;
 mod region;
 mod reset;
+mod servers;
 mod sign;
 mod state;
 mod steps;
@@ -62,12 +63,11 @@ pub use self::live::{all_deploys, of_app};
 pub use self::log::{plain, rows};
 pub use self::logs::{LogsForm, LogsPage, logs};
 pub use self::new_app::{NewApp, new_app};
-pub use self::operator::{
-    CustomerForm, CustomersPage, DecisionsPage, customer, customers, decisions, letters, servers,
-};
+pub use self::operator::{CustomerForm, CustomersPage, DecisionsPage, customer, customers, decisions, letters};
 pub use self::price::{PriceForm, prices};
 pub use self::region::Region;
 pub use self::reset::{confirm, reset_ask, reset_set};
+pub use self::servers::servers;
 pub use self::sign::{Welcome, link, sign_in, sign_up};
 pub use self::tokens::TokenForm;
 pub use self::usage::{part, usage, usage_region};

@@ -8,7 +8,7 @@ use leptos::prelude::*;
 use crate::cost;
 use crate::head::of_head;
 use crate::region::Region;
-use crate::state::sentence;
+use crate::state::{by, release, sentence};
 use crate::steps::{millis, shown, step_times, steps, ticking};
 use crate::traffic::failed;
 use crate::units;
@@ -16,8 +16,8 @@ use crate::usage::part;
 use crate::verbs::{Scaled, cause, offer, processes};
 use crate::when::{Moment, said};
 
-/// On the app's page; its deploys have one of their own.
-const RELEASES_SHOWN: usize = 6;
+/// Beside an app's page and a deploy's; all of them have a page of their own.
+pub const RELEASES_SHOWN: usize = 6;
 
 /// `newest`: the app's newest deploy with its steps, if there is one. `usage`: of the last hour, if it is known.
 pub fn of_app(app: &AppView, newest: Option<&DeployView>, usage: Option<&UsageView>, now: Time) -> Vec<Region> {
@@ -241,14 +241,8 @@ fn rail(app: &AppView, now: Time) -> AnyView {
 /// `cost`: of the app, where it is asked for.
 fn entry(app: &str, cost: Option<&AppCostView>, row: &DeployRow, now: Time) -> AnyView {
     let cost = cost.and_then(|cost| cost::change(cost, row.number));
-    let (class, word) = match row.state {
-        state if !state.is_final() => ("busy", "deploying"),
-        DeployState::Live if row.serves => ("now", "serving"),
-        DeployState::Live => ("", ""),
-        DeployState::Canceled => ("", "canceled"),
-        _ => ("broke", "never served"),
-    };
-    let by = row.by.clone().unwrap_or_else(|| "somebody who left".to_owned());
+    let (class, word) = release(row);
+    let by = by(row);
     let how = match (&row.reason, row.ended) {
         (Some(reason), _) if row.state == DeployState::Failed => Some(sentence(&reason.message)),
         (_, Some(ended)) => {

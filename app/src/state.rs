@@ -42,6 +42,22 @@ pub fn deploy(row: &DeployRow) -> Said {
     }
 }
 
+/// A release's class in a rail, and its word.
+pub fn release(row: &DeployRow) -> (&'static str, &'static str) {
+    match row.state {
+        state if !state.is_final() => ("busy", "deploying"),
+        DeployState::Live if row.serves => ("now", "serving"),
+        DeployState::Live => ("", ""),
+        DeployState::Canceled => ("", "canceled"),
+        _ => ("broke", "never served"),
+    }
+}
+
+/// Who asked for it.
+pub fn by(row: &DeployRow) -> String {
+    row.by.clone().unwrap_or_else(|| "somebody who left".to_owned())
+}
+
 /// In which step, where that is known.
 fn failed(row: &DeployRow) -> &'static str {
     match row.steps.iter().find(|step| step.outcome == Some(Outcome::Failed)).map(|step| step.step) {
