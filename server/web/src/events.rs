@@ -444,8 +444,10 @@ impl Viewer {
                 app::of_deploy(&app, &deploy, printed.as_ref(), now())
             }
         };
-        // What the month comes to, in the head of every page.
-        regions.extend(self.state.commands.spent(&self.actor).await.ok().map(app::spend));
+        // What the month comes to, in the head of pages that read what it is made from.
+        if !matches!(self.of, Of::Config(_) | Of::Logs(..)) {
+            regions.extend(self.state.commands.spent(&self.actor).await.ok().map(app::spend));
+        }
         for region in regions {
             let hash = region.hash();
             if self.sent.get(region.name) != Some(&hash) {
