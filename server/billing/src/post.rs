@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::{BillingError, doing};
 use domain::{CustomerId, Month, Time};
 use plan::{Chain, PostError, PricePlan, Tail, Usage, Use};
 use store::ledger::{self, Key, New};
 use store::{Db, StoreError, leader};
+
+use crate::{BillingError, doing};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// After an hour's end its last readings are on their way.

@@ -343,8 +343,8 @@ pub struct Error {
 
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ErrorDetail {
-    /// For programs: `invalid`, `not_found`, `conflict`, `unauthenticated`, `forbidden`, `limit`, `away`, `internal`,
-    /// or of the request itself `method_not_allowed`, `too_large`.
+    /// For programs: `invalid`, `not_found`, `conflict`, `unauthenticated`, `forbidden`, `limit`, `too_many`, `away`,
+    /// `internal`, or of the request itself `method_not_allowed`, `too_large`.
     pub kind: &'static str,
     /// What happened, as a sentence.
     pub message: String,

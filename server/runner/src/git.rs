@@ -43,9 +43,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// `git init`
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// After a kill, which nothing can hold off.
 const CLEAR_TRIES: u32 = 5;
 const CLEAR_AGAIN: Duration = Duration::from_millis(100);
+/// After a kill, which nothing can hold off.
 const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whatever is asked for.
 const TIME_MAX: Duration = Duration::from_secs(4 * 3600);
